@@ -1,0 +1,1 @@
+"""Simulated machines: physics and faults that know no rule, limit or plan."""

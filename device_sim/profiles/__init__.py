@@ -1,0 +1,1 @@
+"""Machine physics by equipment type."""

@@ -1,0 +1,1 @@
+"""What equipment there is: channels, model cards, rules, plans; all data."""

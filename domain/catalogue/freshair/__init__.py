@@ -1,0 +1,1 @@
+"""Fresh-air units (新风机)."""

@@ -1,0 +1,1 @@
+"""Test-run criteria and plans (equipment.md §7); data. Closed to the simulator."""

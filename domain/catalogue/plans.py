@@ -1,0 +1,1 @@
+"""PLANS: the test-run plans of every equipment type. Closed to the simulator."""

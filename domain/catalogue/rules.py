@@ -1,0 +1,1 @@
+"""RULES: the fault rules of every equipment type. Closed to the simulator."""

@@ -1,0 +1,1 @@
+"""Commercial soy-milk machines (商用豆浆机)."""

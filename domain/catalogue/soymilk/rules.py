@@ -1,0 +1,1 @@
+"""Fault rules (equipment.md §6); data. Closed to the simulator."""

@@ -1,0 +1,1 @@
+"""Fault detection: a pure fold over readings in event time."""

@@ -1,0 +1,1 @@
+"""The SQL store: tables, sessions, every SELECT, migrations."""

@@ -1,0 +1,1 @@
+"""Tickets: states, actions, guards, deadlines, ranking; pure."""

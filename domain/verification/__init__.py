@@ -1,0 +1,1 @@
+"""Post-repair verdicts: a pure, three-valued judge of a test run."""

@@ -1,0 +1,1 @@
+"""The MQTT gateway: from a PUBLISH to a stored reading and an open ticket."""

@@ -1,0 +1,1 @@
+"""Foreign payload conventions: one file and one registration line each."""
