@@ -1,0 +1,90 @@
+"""Fixtures for every kind of test: one real server each, started when a test first asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.servers import InfluxDB, Mosquitto, PostgreSQL, Server, ServerMissingError, find_chromium
+
+SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats")
+
+_started: list[Server] = []
+
+
+def required_servers() -> set[str]:
+    """The servers that this run may not do without: ``BREWAIR_REQUIRE``, separated by commas."""
+    return {name.strip() for name in os.environ.get("BREWAIR_REQUIRE", "").split(",") if name.strip()}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stops a run whose BREWAIR_REQUIRE has a name that no fixture knows: it would require nothing."""
+    unknown = required_servers() - set(SERVERS)
+    if unknown:
+        raise pytest.UsageError(f"BREWAIR_REQUIRE: no server {', '.join(sorted(unknown))}; known: {SERVERS}")
+
+
+def do_without(name: str, error: ServerMissingError) -> NoReturn:
+    """Ends the asking test: as failed where the server is required, else as skipped."""
+    if name in required_servers():
+        pytest.fail(f"BREWAIR_REQUIRE names {name}, but: {error}", pytrace=False)
+    pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _servers_are_up() -> None:
+    """Starts again what an earlier test has left stopped, so that one failure does not pull down the rest."""
+    for server in _started:
+        server.start()
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[Mosquitto]:
+    """A Mosquitto shared by the whole session: use topics and client ids of your own."""
+    try:
+        server = Mosquitto()
+    except ServerMissingError as error:
+        do_without("mosquitto", error)
+    with server:
+        _started.append(server)
+        yield server
+        _started.remove(server)
+
+
+@pytest.fixture(scope="session")
+def influxdb() -> Iterator[InfluxDB]:
+    """An InfluxDB 2 shared by the whole session: use ``fresh_bucket()`` or serial numbers of your own."""
+    try:
+        server = InfluxDB()
+    except ServerMissingError as error:
+        do_without("influxdb", error)
+    with server:
+        _started.append(server)
+        yield server
+        _started.remove(server)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL shared by the whole session: use ``fresh_database()``."""
+    try:
+        server = PostgreSQL()
+    except ServerMissingError as error:
+        do_without("postgresql", error)
+    with server:
+        _started.append(server)
+        yield server
+        _started.remove(server)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> Path:
+    """The system's Chromium, for ``playwright.chromium.launch(executable_path=…, args=["--no-sandbox"])``."""
+    try:
+        return find_chromium()
+    except ServerMissingError as error:
+        do_without("chromium", error)

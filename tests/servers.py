@@ -1,0 +1,465 @@
+"""Real servers for tests: Mosquitto, InfluxDB 2, PostgreSQL, and the path of a Chromium.
+
+Each server is a context manager with a free port, a temporary folder and a process of its own; ``.ci/servers``
+installs what they run. A server that is not on the machine raises ``ServerMissingError``; the fixtures in
+``tests/conftest.py`` turn that into a skip, or into a failure where ``BREWAIR_REQUIRE`` names it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import random
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import sql
+
+HOST = "127.0.0.1"
+
+T = TypeVar("T")
+
+
+class ServerMissingError(Exception):
+    """The program of a server is not on this machine; the text says what to install."""
+
+
+class ServerFailedError(Exception):
+    """A server did not start, or ended by itself; the text ends with the tail of its log."""
+
+
+def wait_until(condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "", every_s: float = 0.02) -> T:
+    """Calls ``condition`` until it gives something true, and returns that.
+
+    Raises TimeoutError, naming ``what``, when ``timeout_s`` (monotonic) has passed.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        outcome = condition()
+        if outcome:
+            return outcome
+        if time.monotonic() >= deadline:
+            label = what or getattr(condition, "__name__", "the condition")
+            raise TimeoutError(f"waited {timeout_s:g} s in vain for {label}")
+        time.sleep(every_s)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now.
+
+    Taken from below the range that the system gives to outgoing connections, so that it is still free when a
+    stopped server comes back to it.
+    """
+    for _ in range(200):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise ServerFailedError("no free port between 20000 and 32000")
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether somebody listens on ``port`` of this machine."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def find_program(name: str, *places: Path, package: str) -> Path:
+    """The path of a program on the PATH, in a folder for administrators, or in ``places``.
+
+    Raises ServerMissingError naming ``package``.
+    """
+    search = os.pathsep.join(
+        [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", *(str(place) for place in places)]
+    )
+    found = shutil.which(name, path=search)
+    if found is None:
+        raise ServerMissingError(f"{name} is not on this machine ({package}; run .ci/servers)")
+    return Path(found)
+
+
+def server_cache() -> Path:
+    """The folder in which ``.ci/servers`` keeps what it has built."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "brewair" / "servers"
+
+
+class Server(ABC):
+    """A child process that listens on one port, with a temporary folder that outlives stop() and kill()."""
+
+    name: str
+    start_timeout_s = 30.0
+    stop_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.host = HOST
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"brewair-{self.name}-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The program and its arguments; it stays in the foreground."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether the started server answers."""
+
+    def prepare(self) -> None:  # noqa: B027 - most servers need nothing here
+        """What is done once, before the first start."""
+
+    def complete(self) -> None:  # noqa: B027 - most servers need nothing here
+        """What is done once, after the first start."""
+
+    def identity(self) -> tuple[int, int] | None:
+        """User and group id that the process gets, or None to stay who we are."""
+        return None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server; raises ServerFailedError when it is stopped."""
+        if self._process is None:
+            raise ServerFailedError(f"{self.name} is not running")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """Everything that the server has printed so far, over all its starts."""
+        path = self.folder / "server.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def start(self) -> None:
+        """Starts the process on the same port and data, and returns when it answers; no-op while it runs.
+
+        Raises ServerFailedError when it ends at once, TimeoutError when it does not answer in time.
+        """
+        if self.running:
+            return
+        user, group = self.identity() or (None, None)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env={**os.environ, "HOME": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
+                start_new_session=True,
+            )
+        try:
+            wait_until(self._answers, timeout_s=self.start_timeout_s, what=f"{self.name} to answer")
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ends the process in good order; the port and the data stay for the next start()."""
+        self._end(self.stop_signal)
+
+    def kill(self) -> None:
+        """Ends the process as a crash would (SIGKILL); the port and the data stay for the next start()."""
+        self._end(signal.SIGKILL)
+
+    def _answers(self) -> bool:
+        if not self.running:
+            raise ServerFailedError(f"{self.name} ended by itself:\n{self.log[-2000:]}")
+        return self.is_ready()
+
+    def _end(self, by: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(by)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=30)
+
+    def __enter__(self) -> Self:
+        try:
+            self.prepare()
+            self.start()
+            self.complete()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the server and removes its folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Mosquitto(Server):
+    """A Mosquitto broker that lets everybody in and holds back up to a million messages.
+
+    ``configuration`` replaces the whole configuration; ``{folder}`` and ``{port}`` in it are filled in. Its
+    first listener must be on ``{port}``.
+    """
+
+    name = "mosquitto"
+    start_timeout_s = 10.0
+
+    DEFAULT = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+max_queued_messages 1000000
+max_inflight_messages 20000
+persistence true
+persistence_location {folder}/
+"""
+
+    def __init__(self, configuration: str = DEFAULT) -> None:
+        self._program = find_program("mosquitto", package="Debian package mosquitto")
+        super().__init__()
+        self._configuration = configuration
+
+    @property
+    def url(self) -> str:
+        """The address as ``BREWAIR_MQTT_URL`` wants it."""
+        return f"mqtt://{self.host}:{self.port}"
+
+    def prepare(self) -> None:
+        """Writes the configuration; a broker started by root stays root, or it could not reach its folder."""
+        text = self._configuration.replace("{port}", str(self.port)).replace("{folder}", str(self.folder))
+        if os.geteuid() == 0 and not re.search(r"^user\s", text, re.MULTILINE):
+            text = "user root\n" + text
+        (self.folder / "mosquitto.conf").write_text(text, encoding="utf-8")
+
+    def command(self) -> list[str]:
+        """Mosquitto in the foreground."""
+        return [str(self._program), "-c", str(self.folder / "mosquitto.conf")]
+
+    def is_ready(self) -> bool:
+        """Whether its port is open."""
+        return accepts_connections(self.port)
+
+
+class InfluxDB(Server):
+    """An InfluxDB 2 with one organisation, the bucket ``telemetry`` and a token that may do everything."""
+
+    name = "influxdb"
+    start_timeout_s = 60.0
+
+    def __init__(self) -> None:
+        builds = sorted(server_cache().glob("influxd-*"), reverse=True)
+        self._program = find_program("influxd", *builds, package="InfluxDB 2, built from source")
+        super().__init__()
+        self.org = "brewair"
+        self.bucket = "telemetry"
+        self.token = secrets.token_urlsafe(24)
+
+    @property
+    def url(self) -> str:
+        """Base address of its HTTP interface."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def telemetry_url(self) -> str:
+        """The address as ``BREWAIR_TELEMETRY_URL`` wants it."""
+        return f"influxdb+{self.url}/{self.org}/{self.bucket}"
+
+    def command(self) -> list[str]:
+        """influxd with all its files in the temporary folder."""
+        return [
+            str(self._program),
+            f"--http-bind-address={self.host}:{self.port}",
+            f"--bolt-path={self.folder / 'influxd.bolt'}",
+            f"--engine-path={self.folder / 'engine'}",
+            f"--sqlite-path={self.folder / 'influxd.sqlite'}",
+            "--reporting-disabled",
+            "--log-level=warn",
+        ]
+
+    def is_ready(self) -> bool:
+        """Whether /health says pass."""
+        try:
+            return bool(self.call("GET", "/health").get("status") == "pass")
+        except (OSError, ValueError):
+            return False
+
+    def complete(self) -> None:
+        """Makes user, organisation, bucket and token."""
+        self.call(
+            "POST",
+            "/api/v2/setup",
+            {
+                "username": "admin",
+                "password": secrets.token_urlsafe(16),
+                "org": self.org,
+                "bucket": self.bucket,
+                "token": self.token,
+                "retentionPeriodSeconds": 0,
+            },
+        )
+
+    def fresh_bucket(self) -> str:
+        """Makes a new empty bucket and gives its name."""
+        organisations = self.call("GET", f"/api/v2/orgs?org={self.org}")["orgs"]
+        name = f"bucket-{secrets.token_hex(6)}"
+        rule = {"orgID": organisations[0]["id"], "name": name, "retentionRules": []}
+        self.call("POST", "/api/v2/buckets", rule)
+        return name
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request to its HTTP interface, with the token; gives the JSON answer.
+
+        Raises urllib.error.URLError (an OSError) when it cannot be reached or refuses.
+        """
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Token {self.token}"},
+        )
+        # A proxy of the environment must not stand between us and a server of our own.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as answer:
+            parsed: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return parsed
+
+
+class PostgreSQL(Server):
+    """A PostgreSQL cluster of its own, reachable without password, made for speed and not for keeping data."""
+
+    name = "postgresql"
+    stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients
+    user = "brewair"
+
+    def __init__(self) -> None:
+        clusters = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True
+        )
+        self._postgres = find_program("postgres", *clusters, package="Debian package postgresql-15")
+        self._initdb = find_program("initdb", *clusters, package="Debian package postgresql-15")
+        super().__init__()
+        self._data = self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the database ``postgres``, which every cluster has; see fresh_database()."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """SQLAlchemy URL of a database of this cluster."""
+        return f"postgresql+psycopg://{self.user}@{self.host}:{self.port}/{database}"
+
+    def identity(self) -> tuple[int, int] | None:
+        """PostgreSQL refuses to run as root: then it becomes the user that its package made, or nobody."""
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            return entry.pw_uid, entry.pw_gid
+        raise ServerMissingError("PostgreSQL does not run as root and there is no user postgres or nobody")
+
+    def prepare(self) -> None:
+        """Makes the cluster (initdb)."""
+        identity = self.identity()
+        if identity is not None:
+            os.chown(self.folder, *identity)
+        made = subprocess.run(
+            [
+                str(self._initdb),
+                f"--pgdata={self._data}",
+                f"--username={self.user}",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            user=None if identity is None else identity[0],
+            group=None if identity is None else identity[1],
+            extra_groups=None if identity is None else [],
+        )
+        if made.returncode != 0:
+            raise ServerFailedError(f"initdb failed:\n{made.stdout[-1000:]}\n{made.stderr[-1000:]}")
+
+    def command(self) -> list[str]:
+        """The server in the foreground, without care for power cuts."""
+        settings = {
+            "listen_addresses": self.host,
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+            "timezone": "UTC",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(self._postgres), "-D", str(self._data), "-p", str(self.port), *options]
+
+    def is_ready(self) -> bool:
+        """Whether it takes a connection (it refuses while it recovers)."""
+        try:
+            self._connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def fresh_database(self) -> str:
+        """Makes a new empty database and gives its SQLAlchemy URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        with self._connect() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url_of(name)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host=self.host, port=self.port, user=self.user, dbname="postgres", connect_timeout=5, autocommit=True
+        )
+
+
+def find_chromium() -> Path:
+    """The system's Chromium, for Playwright's ``executable_path``; raises ServerMissingError."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    raise ServerMissingError("chromium is not on this machine (Debian package chromium; run .ci/servers)")
