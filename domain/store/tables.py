@@ -177,7 +177,7 @@ class Ticket(Base):
         ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    version: Mapped[int]
+    version: Mapped[int] = mapped_column()
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(20), index=True)
     source: Mapped[str] = mapped_column(String(16))
@@ -213,12 +213,12 @@ class Ticket(Base):
     rearm_at: Mapped[datetime | None]
     probation_until: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    equipment: Mapped[Equipment | None] = relationship(primaryjoin="foreign(Ticket.serial) == Equipment.serial")
+    equipment: Mapped[Equipment | None] = relationship()
     site: Mapped[Site | None] = relationship()
     customer: Mapped[Customer | None] = relationship()
     assignee: Mapped[Person | None] = relationship()
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 — SQLAlchemy's own declaration
+    __mapper_args__ = {"version_id_col": version}
 
 
 class Journal(Base):
