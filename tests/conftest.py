@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from tests.servers import InfluxDB, Mosquitto, PostgreSQL, Server, ServerMissingError, find_chromium
-
-SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats")
+from tests.servers import (
+    SERVERS,
+    InfluxDB,
+    Mosquitto,
+    PostgreSQL,
+    Server,
+    ServerMissingError,
+    do_without,
+    find_chromium,
+    required_servers,
+)
 
 _started: list[Server] = []
-
-
-def required_servers() -> set[str]:
-    """The servers that this run may not do without: ``BREWAIR_REQUIRE``, separated by commas."""
-    return {name.strip() for name in os.environ.get("BREWAIR_REQUIRE", "").split(",") if name.strip()}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,13 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = required_servers() - set(SERVERS)
     if unknown:
         raise pytest.UsageError(f"BREWAIR_REQUIRE: no server {', '.join(sorted(unknown))}; known: {SERVERS}")
-
-
-def do_without(name: str, error: ServerMissingError) -> NoReturn:
-    """Ends the asking test: as failed where the server is required, else as skipped."""
-    if name in required_servers():
-        pytest.fail(f"BREWAIR_REQUIRE names {name}, but: {error}", pytrace=False)
-    pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

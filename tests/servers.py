@@ -1,8 +1,8 @@
 """Real servers for tests: Mosquitto, InfluxDB 2, PostgreSQL, and the path of a Chromium.
 
 Each server is a context manager with a free port, a temporary folder and a process of its own; ``.ci/servers``
-installs what they run. A server that is not on the machine raises ``ServerMissingError``; the fixtures in
-``tests/conftest.py`` turn that into a skip, or into a failure where ``BREWAIR_REQUIRE`` names it.
+installs what they run. A server that is not on the machine raises ``ServerMissingError``; ``do_without`` turns
+that into a skip, or into a failure where ``BREWAIR_REQUIRE`` names it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import psycopg
+import pytest
 from psycopg import sql
 
 HOST = "127.0.0.1"
+SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats")
 
 T = TypeVar("T")
 
@@ -41,6 +43,18 @@ class ServerMissingError(Exception):
 
 class ServerFailedError(Exception):
     """A server did not start, or ended by itself; the text ends with the tail of its log."""
+
+
+def required_servers() -> set[str]:
+    """The servers that this run may not do without: ``BREWAIR_REQUIRE``, separated by commas."""
+    return {name.strip() for name in os.environ.get("BREWAIR_REQUIRE", "").split(",") if name.strip()}
+
+
+def do_without(name: str, error: ServerMissingError) -> NoReturn:
+    """Ends the asking test: as failed where the server is required, else as skipped."""
+    if name in required_servers():
+        pytest.fail(f"BREWAIR_REQUIRE names {name}, but: {error}", pytrace=False)
+    pytest.skip(str(error))
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "", every_s: float = 0.02) -> T:
