@@ -28,6 +28,8 @@ class Reading:
     ``ts`` is the device's UTC time in whole ms. ``values`` holds only channels of the catalogue, all with usable values;
     a value that was out of range is absent from ``values`` and stands in ``rejected`` with the number that came.
     ``simulated`` and ``backfill`` hold for the whole sample. (``boot``, ``seq``) is its identity for redelivery.
+    ``device_ts`` is set only where the device's clock could not be believed: it is what that clock said, and ``ts`` is then
+    the time of receipt.
     """
 
     serial: str
@@ -40,6 +42,7 @@ class Reading:
     simulated: bool = False
     rejected: Mapping[str, float] = field(default_factory=dict)
     recv_ms: int | None = None
+    device_ts: int | None = None
 
     def number(self, channel: str) -> float | None:
         """The channel's value as a float, or None where it is absent or not a number."""
