@@ -218,7 +218,7 @@ class Ticket(Base):
     customer: Mapped[Customer | None] = relationship()
     assignee: Mapped[Person | None] = relationship()
 
-    __mapper_args__ = {"version_id_col": version}
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
 
 
 class Journal(Base):

@@ -25,7 +25,7 @@ from domain.tickets.states import AT_THE_MACHINE, STATES, TERMINAL, Deadline, St
 ENDED = tuple(state.value for state in TERMINAL)
 
 
-def _whole(query: Select[tuple[Ticket]]) -> Select[tuple[Ticket]]:
+def _whole(query: Select[Ticket]) -> Select[Ticket]:
     return query.options(
         joinedload(Ticket.equipment), joinedload(Ticket.site), joinedload(Ticket.customer), joinedload(Ticket.assignee)
     )
@@ -256,7 +256,7 @@ def notices(
 def counts_by_state(session: Session) -> dict[str, int]:
     """How many tickets stand in each open state."""
     rows = session.execute(select(Ticket.state, func.count()).where(Ticket.state.not_in(ENDED)).group_by(Ticket.state))
-    return {state: count for state, count in rows}
+    return {str(state): int(count) for state, count in rows}
 
 
 def machine_for_ticket(session: Session, serial: str) -> Equipment | None:
@@ -266,3 +266,9 @@ def machine_for_ticket(session: Session, serial: str) -> Equipment | None:
         .where(Equipment.serial == serial)
         .options(joinedload(Equipment.site).joinedload(Site.customer))
     )
+
+
+def recent_notice(session: Session, message_id: str, site: str, since: datetime) -> bool:
+    """Whether this was said of the site after ``since``."""
+    rows = session.scalars(select(Notice).where(Notice.message_id == message_id, Notice.at >= since))
+    return any(row.params.get("site") == site for row in rows)

@@ -1,0 +1,60 @@
+"""One call for every action a person can take: the table of handlers behind every button, page, API and bulk action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from domain.desk import closing, dispatch, intake, verification, visit
+from domain.desk.actor import Actor
+from domain.desk.form import Form
+from domain.errors import ForbiddenError
+from domain.store.queries import tickets as query
+from domain.store.tables import Ticket
+from domain.tickets.states import ACTIONS, Action
+
+Handler = Callable[[Session, Ticket, Actor, Form, datetime, int | None], Ticket]
+
+HANDLERS: Mapping[Action, Handler] = {
+    Action.GUIDE: intake.guide,
+    Action.SOLVE_BY_PHONE: intake.solve_by_phone,
+    Action.VISIT_NEEDED: intake.visit_needed,
+    Action.ASK_CONSENT: intake.ask_consent,
+    Action.CONSENT: intake.consent,
+    Action.REFUSE: intake.refuse,
+    Action.ASSIGN: dispatch.assign,
+    Action.REASSIGN: dispatch.reassign,
+    Action.ACCEPT: dispatch.accept,
+    Action.DECLINE: dispatch.decline,
+    Action.LEAVE: visit.leave,
+    Action.ARRIVE: visit.arrive,
+    Action.WAIT_FOR_PARTS: visit.wait_for_parts,
+    Action.PARTS_ARRIVED: visit.parts_arrived,
+    Action.FINISH_REPAIR: visit.finish_repair,
+    Action.EXTEND_TEST: verification.extend_test,
+    Action.BACK_TO_REPAIR: visit.back_to_repair,
+    Action.WAIVE: verification.waive,
+    Action.EXTEND_DEADLINE: closing.extend_deadline,
+    Action.CLOSE: closing.close,
+    Action.CANCEL: closing.cancel,
+}
+"""Expiry and verdicts are absent: only brewair itself takes them, by its own clock and judge."""
+
+
+def perform(
+    session: Session,
+    actor: Actor,
+    ticket_id: int,
+    action: Action,
+    form: Form,
+    now: datetime,
+    *,
+    version: int | None = None,
+) -> Ticket:
+    """Take ``action`` on a ticket; ``version`` is what the actor saw. Raises RefusedError of the kind that fits."""
+    handler = HANDLERS.get(action)
+    if handler is None:
+        raise ForbiddenError("Your role may not '{action}'", action=ACTIONS[action].label)
+    return handler(session, query.ticket(session, ticket_id), actor, form, now, version)

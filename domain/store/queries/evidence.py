@@ -1,0 +1,39 @@
+"""Reading the samples of a run that is being measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from domain.store.tables import EvidenceSample
+
+AT_ONCE = 500
+"""Bound variables per statement: SQLite allows 32766, but the plan stays good with few."""
+
+
+def known_identities(session: Session, run_id: int, identities: Sequence[str]) -> set[str]:
+    """Which of these samples the run has already."""
+    known: set[str] = set()
+    for start in range(0, len(identities), AT_ONCE):
+        known.update(
+            session.scalars(
+                select(EvidenceSample.identity).where(
+                    EvidenceSample.run_id == run_id, EvidenceSample.identity.in_(identities[start : start + AT_ONCE])
+                )
+            )
+        )
+    return known
+
+
+def bodies(session: Session, run_id: int) -> list[dict[str, Any]]:
+    """The samples of a run by device time; ties by identity, so that the order never depends on arrival."""
+    return list(
+        session.scalars(
+            select(EvidenceSample.body)
+            .where(EvidenceSample.run_id == run_id)
+            .order_by(EvidenceSample.ts_ms, EvidenceSample.identity)
+        )
+    )
