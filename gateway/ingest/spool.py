@@ -1,0 +1,402 @@
+"""The spool: what the gateway has acknowledged, on disk before it says so.
+
+A folder of segments, each named by the position of its first byte; positions only ever grow. A record is a marker, a CRC,
+its length and its bytes. ``append`` returns after fdatasync. Whatever a crash or a bad disk did to the files, opening
+succeeds: a torn tail is cut off, a damaged record is skipped, both are counted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from domain.errors import SettingsError, UnavailableError
+
+MARK = b"\xb7BR1"
+_HEADER = struct.Struct("<4sII")
+MAX_RECORD_BYTES = 16 << 20
+SEGMENT_BYTES = 16 << 20
+READ_BYTES = 1 << 20
+SUFFIX = ".seg"
+FULL_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went wrong since the spool was opened: torn tails, bytes given up by ``drop_oldest``."""
+
+    torn: int = 0
+    dropped_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records with their positions, and where to go on reading."""
+
+    records: list[tuple[int, bytes]]
+    end: int
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file; ``size`` is what is durable in it."""
+
+    path: Path
+    base: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.base + self.size
+
+
+@dataclass(slots=True)
+class _Active:
+    """The segment that is written to, by its open file."""
+
+    segment: Segment
+    descriptor: int = field(repr=False)
+
+
+def pack(body: bytes) -> bytes:
+    """A record around ``body``."""
+    length = len(body).to_bytes(4, "little")
+    return MARK + zlib.crc32(body, zlib.crc32(length)).to_bytes(4, "little") + length + body
+
+
+def _whole_record(buffer: bytes, at: int) -> int | None:
+    """Where the record that begins at ``at`` ends, or None where there is no intact one."""
+    if at + _HEADER.size > len(buffer):
+        return None
+    mark, crc, length = _HEADER.unpack_from(buffer, at)
+    end: int = at + _HEADER.size + length
+    if mark != MARK or end > len(buffer):
+        return None
+    body = memoryview(buffer)[at + _HEADER.size : end]
+    return end if zlib.crc32(body, zlib.crc32(buffer[at + 8 : at + 12])) == crc else None
+
+
+def _next_record(buffer: bytes, after: int) -> int | None:
+    """Where the next intact record begins."""
+    at = buffer.find(MARK, after)
+    while at >= 0 and _whole_record(buffer, at) is None:
+        at = buffer.find(MARK, at + 1)
+    return at if at >= 0 else None
+
+
+def _good_end(buffer: bytes) -> int:
+    """Where the last intact record ends."""
+    good = 0
+    at: int | None = 0
+    while at is not None:
+        end = _whole_record(buffer, at)
+        good = good if end is None else end
+        at = _next_record(buffer, at + 1) if end is None else end
+    return good
+
+
+class Spool:
+    """An append-only log with one writer and any number of readers (threads of one process).
+
+    ``floor`` is the highest position that a cursor holds: new records never lie behind it, even when the files were lost.
+    ``policy`` decides what a full spool does: ``block`` refuses to append, ``drop_oldest`` gives up the oldest segment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        floor: int = 0,
+        max_bytes: int = 8 << 30,
+        policy: str = "block",
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self.counts = Counts()
+        self._folder, self._max_bytes, self._policy, self._segment_bytes = folder, max_bytes, policy, segment_bytes
+        self._changed = threading.Condition()
+        self._released = 0
+        self._tail_unknown = False
+        self._damaged_at: set[int] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise SettingsError(
+                "The spool folder {path} cannot be written: {why}", path=folder, why=error.strerror
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise SettingsError("The spool folder {path} is used by another gateway", path=folder) from error
+        self._segments = segments_of(folder)
+        self._active = self._recover(floor)
+
+    @property
+    def start(self) -> int:
+        """Position of the oldest record that is still there."""
+        with self._changed:
+            return self._segments[0].base
+
+    @property
+    def end(self) -> int:
+        """Position behind the newest durable record."""
+        with self._changed:
+            return self._segments[-1].end
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        with self._changed:
+            return sum(segment.size for segment in self._segments)
+
+    @property
+    def damaged(self) -> int:
+        """Damaged places met so far."""
+        return len(self._damaged_at)
+
+    def append(self, bodies: Sequence[bytes]) -> int:
+        """Write records and return, once they are on disk, the position behind them.
+
+        Raises UnavailableError when the disk or the spool is full; then nothing was written, and nothing may be
+        acknowledged.
+        """
+        block = b"".join(map(pack, bodies))
+        try:
+            self._cut_tail()
+            self._make_room(len(block))
+            if self._active.segment.size >= self._segment_bytes:
+                self._roll(self._active.segment.end)
+            self._write(block)
+        except OSError as error:
+            self._tail_unknown = True
+            raise UnavailableError(
+                "The spool {path} cannot be written: {why}",
+                retry_after=FULL_RETRY_S,
+                path=self._folder,
+                why=error.strerror,
+            ) from error
+        with self._changed:
+            self._active.segment.size += len(block)
+            self._changed.notify_all()
+            return self._active.segment.end
+
+    def read(self, position: int, max_bytes: int = READ_BYTES) -> Chunk:
+        """Durable records from ``position`` on, about ``max_bytes`` of them and at least one where there is one.
+
+        A position before the oldest segment means the oldest; damaged places are skipped and counted.
+        """
+        while True:
+            segment = self._segment_at(position)
+            if segment is None:
+                return Chunk([], position)
+            position = max(position, segment.base)
+            try:
+                chunk = self._read_segment(segment, position, max_bytes)
+            except FileNotFoundError:
+                continue  # freed just now: go on with what is there
+            if chunk.records:
+                return chunk
+            position = chunk.end
+            if self._is_last(segment):
+                return chunk
+
+    def wait(self, position: int, timeout_s: float) -> bool:
+        """Wait until there is something behind ``position``; False after ``timeout_s`` without."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._segments[-1].end > position, timeout_s)
+
+    def wake(self) -> None:
+        """Make every ``wait`` look again (at the end of the program)."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def release(self, position: int, written_before: float) -> None:
+        """Free segments that lie wholly behind ``position``, the lower of the cursors, and were last written before
+        ``written_before`` (seconds since 1970); younger ones stay, to refill a store that lost data."""
+        self._released = max(self._released, position)
+        with self._changed:
+            while len(self._segments) > 1 and self._segments[1].base <= position:
+                if self._segments[0].path.stat().st_mtime > written_before:
+                    return
+                self._remove_oldest()
+
+    def close(self) -> None:
+        """Close the files and let another process have the folder."""
+        os.close(self._active.descriptor)
+        os.close(self._lock)
+
+    # --- reading
+
+    def _segment_at(self, position: int) -> Segment | None:
+        with self._changed:
+            return next((segment for segment in self._segments if segment.end > position), None)
+
+    def _is_last(self, segment: Segment) -> bool:
+        with self._changed:
+            return self._segments[-1].base <= segment.base
+
+    def _read_segment(self, segment: Segment, position: int, max_bytes: int) -> Chunk:
+        with self._changed:
+            rest = segment.end - position
+        with segment.path.open("rb", buffering=0) as file:
+            for size in (min(max_bytes, rest), rest):
+                buffer = _read_at(file.fileno(), position - segment.base, size)
+                records, at = self._parse(buffer, position, whole=size == rest)
+                if records or size == rest:
+                    break
+        return Chunk(records, position + (rest if size == rest else at))
+
+    def _parse(self, buffer: bytes, position: int, *, whole: bool) -> tuple[list[tuple[int, bytes]], int]:
+        """The records of ``buffer`` and where they end. What is broken counts as damage only where ``buffer`` is
+        ``whole``, as it may else just be cut by the size of the read."""
+        records: list[tuple[int, bytes]] = []
+        at = 0
+        while at < len(buffer):
+            stop = _whole_record(buffer, at)
+            if stop is not None:
+                records.append((position + at, buffer[at + _HEADER.size : stop]))
+                at = stop
+            elif whole:
+                self._damaged_at.add(position + at)
+                at = _next_record(buffer, at + 1) or len(buffer)
+            else:
+                break
+        return records, at
+
+    # --- writing
+
+    def _recover(self, floor: int) -> _Active:
+        try:
+            if self._segments:
+                last = self._segments[-1]
+                content = last.path.read_bytes()
+                last.size = _good_end(content)
+                if last.size < len(content):
+                    self.counts.torn += 1
+                    os.truncate(last.path, last.size)
+                if last.end >= floor:
+                    return _Active(last, os.open(last.path, os.O_WRONLY | os.O_APPEND))
+            return self._new_segment(max(floor, self._segments[-1].end if self._segments else 0))
+        except OSError as error:
+            raise SettingsError(
+                "The spool folder {path} cannot be written: {why}", path=self._folder, why=error.strerror
+            ) from error
+
+    def _new_segment(self, base: int) -> _Active:
+        path = self._folder / f"{base:020d}{SUFFIX}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        segment = Segment(path, base, 0)
+        with self._changed:
+            self._segments.append(segment)
+        return _Active(segment, descriptor)
+
+    def _roll(self, base: int) -> None:
+        before = self._active
+        self._active = self._new_segment(base)
+        os.close(before.descriptor)
+
+    def _write(self, block: bytes) -> None:
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(self._active.descriptor, rest) :]
+        os.fdatasync(self._active.descriptor)
+
+    def _cut_tail(self) -> None:
+        """After a failed write nobody knows what lies behind the durable end."""
+        if self._tail_unknown:
+            os.ftruncate(self._active.descriptor, self._active.segment.size)
+            self._tail_unknown = False
+
+    def _make_room(self, needed: int) -> None:
+        """Give up what both cursors have passed, then what the policy permits, until ``needed`` bytes fit."""
+        while self.size + needed > self._max_bytes:
+            if self._active.segment.size and self._active.segment.end <= self._released:
+                self._roll(self._active.segment.end)
+            with self._changed:
+                removable = len(self._segments) > 1
+                drained = removable and self._segments[1].base <= self._released
+                if not drained and not (removable and self._policy == "drop_oldest"):
+                    raise UnavailableError(
+                        "The spool {path} is full ({max_bytes} bytes)",
+                        retry_after=FULL_RETRY_S,
+                        path=self._folder,
+                        max_bytes=self._max_bytes,
+                    )
+                if not drained:
+                    self.counts.dropped_bytes += self._segments[0].size
+                self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        self._segments.pop(0).path.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """A position kept in a file: replaced as a whole, so that a crash leaves the old or the new one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> int:
+        """The position; 0 where there is none or it cannot be read (then more is read again, which changes nothing)."""
+        try:
+            return int(self._path.read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def save(self, position: int) -> None:
+        """Keep ``position``. Raises UnavailableError where the disk refuses."""
+        fresh = self._path.with_suffix(".new")
+        try:
+            with fresh.open("w") as file:
+                file.write(f"{position}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._path)
+        except OSError as error:
+            raise UnavailableError(
+                "The checkpoint {path} cannot be written: {why}", path=self._path, why=error.strerror
+            ) from error
+
+
+def segments_of(folder: Path) -> list[Segment]:
+    """The segments in a folder, oldest first, with the sizes of their files; a segment ends where the next begins."""
+    found = sorted((int(path.stem), path) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+    segments = [Segment(path, base, path.stat().st_size) for base, path in found]
+    for segment, following in pairwise(segments):
+        segment.size = min(segment.size, following.base - segment.base)
+    return segments
+
+
+def scan(folder: Path) -> Iterator[tuple[Segment, int, int]]:
+    """Every segment with its number of intact records and of damaged places; changes nothing (``brewair spool``)."""
+    for segment in segments_of(folder):
+        buffer, at, records, damaged = segment.path.read_bytes()[: segment.size], 0, 0, 0
+        while at < len(buffer):
+            stop = _whole_record(buffer, at)
+            if stop is None:
+                found = _next_record(buffer, at + 1)
+                damaged, at = damaged + 1, len(buffer) if found is None else found
+            else:
+                records, at = records + 1, stop
+        yield segment, records, damaged
+
+
+def _read_at(descriptor: int, at: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size > 0 and (part := os.pread(descriptor, size, at)):
+        parts.append(part)
+        at, size = at + len(part), size - len(part)
+    return b"".join(parts)
