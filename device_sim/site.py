@@ -23,7 +23,7 @@ class Site:
     """One place. ``pm25_median`` 72 µg/m³ is Beijing's of 2010–14 [S45]; boiling falls 1 °C per 300 m (EJ)."""
 
     name: str
-    altitude_m: float = 50.0
+    altitude_m: float = 0.0
     tap_mpa: float = 0.25
     tap_c: float = 18.0
     room_c: float = 23.0

@@ -69,5 +69,9 @@ class Physics(Protocol):
         ...
 
     def stop(self) -> None:
-        """Whatever runs ends; a latched fault of the board is acknowledged."""
+        """Whatever runs ends, and latched codes with it."""
+        ...
+
+    def acknowledge(self) -> None:
+        """A hand at the machine clears what the board has latched; a program that runs goes on."""
         ...

@@ -123,7 +123,7 @@ STEP_MS: Mapping[str, int] = {"standby": 30_000, "fault": 30_000, "paused": 5_00
 class Soymilk:
     """One machine: ``card`` is its nameplate, ``site`` its surroundings, ``rng`` its tolerances and sensor noise."""
 
-    programs = tuple(PROGRAMS)
+    programs: tuple[str, ...] = tuple(PROGRAMS)
 
     def __init__(self, card: ModelCard, site: Site, timetable: Timetable, rng: random.Random) -> None:
         self.card, self.site, self.timetable, self.rng = card, site, timetable, rng
@@ -209,6 +209,11 @@ class Soymilk:
         self._program = []
         self.state, self.fault_code, self.batch_target_l, self._name = "standby", "", 0.0, ""
         self._elapsed_s = self._wet_s = 0.0
+
+    def acknowledge(self) -> None:
+        """A latched code goes, and the board rests in standby."""
+        if self.state == "fault":
+            self.stop()
 
     @property
     def overflow(self) -> bool:
