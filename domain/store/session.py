@@ -17,19 +17,25 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from domain.errors import ConflictError, UnavailableError
+from domain.errors import ConflictError, SettingsError, UnavailableError
 
 BUSY_TIMEOUT_MS = 5000
 WRITE = "brewair_write"
 
 
 def open_engine(url: str) -> Engine:
-    """The engine of ``url``; makes the folder of an SQLite file."""
+    """The engine of ``url``; makes the folder of an SQLite file. Raises SettingsError where it cannot."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_pre_ping=True)
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(parsed.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                "The folder {folder} cannot be made: {problem}", folder=folder, problem=error.strerror
+            ) from error
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -39,7 +45,13 @@ def open_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions behind our back
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "recursive_triggers=ON",  # or REPLACE would delete a sealed row behind its trigger
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -60,18 +72,19 @@ class Sessions:
     @contextmanager
     def command(self) -> Iterator[Session]:
         """One write transaction. Raises ConflictError for a lost race, UnavailableError where the database is away."""
-        with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A read transaction; whatever it may have changed is rolled back."""
-        with _translated(), Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        with translated(), Session(self.engine, expire_on_commit=False, autoflush=False) as session:
             yield session
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Database errors as errors of the tree."""
     try:
         yield
     except StaleDataError as error:

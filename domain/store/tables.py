@@ -175,6 +175,7 @@ class Ticket(Base):
             sqlite_where=text(OPEN),
             postgresql_where=text(OPEN),
         ),
+        Index("ix_ticket_open_due_at", "due_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column()
@@ -210,9 +211,9 @@ class Ticket(Base):
     last_repair_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     waived_at: Mapped[datetime | None]
-    rearm_at: Mapped[datetime | None]
+    rearm_at: Mapped[datetime | None] = mapped_column(index=True)
     probation_until: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
     equipment: Mapped[Equipment | None] = relationship()
     site: Mapped[Site | None] = relationship()
     customer: Mapped[Customer | None] = relationship()

@@ -1,0 +1,68 @@
+"""The schema of the SQL database: brought up to date at every start of a program, by Alembic migrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from domain.errors import SettingsError, UnavailableError
+from domain.store.session import WRITE, translated
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 0x62726577
+"""PostgreSQL's advisory lock that lets one program at a time migrate."""
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to the schema of this code; programs that start at once wait for each other.
+
+    Raises SettingsError where the database is of a newer brewair or cannot be written, UnavailableError where it is away.
+    """
+    try:
+        with engine.connect() as connection:
+            if _revision(connection) == newest():
+                return
+        with engine.execution_options(**{WRITE: True}).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            if _revision(connection) != newest():
+                command.upgrade(_config(connection), "head")
+    except OperationalError as error:
+        usable = engine.dialect.name != "sqlite" or "locked" in str(error.orig)
+        kind = UnavailableError if usable else SettingsError
+        raise kind("The database cannot be used: {problem}", problem=str(error.orig).strip()) from error
+
+
+def downgrade(engine: Engine, revision: str = "base") -> None:
+    """Take the schema back to ``revision``; what only newer schemas can hold is lost."""
+    with translated(), engine.execution_options(**{WRITE: True}).begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def newest() -> str:
+    """The revision that this code needs."""
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
+
+
+def _revision(connection: Connection) -> str:
+    present = MigrationContext.configure(connection).get_current_revision() or ""
+    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+    if present and present not in known:
+        raise SettingsError(
+            "The database belongs to a newer version of brewair (its schema is {revision}): install that version",
+            revision=present,
+        )
+    return present
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
