@@ -21,7 +21,6 @@ from domain.errors import SettingsError, UnavailableError
 
 MARK = b"\xb7BR1"
 _HEADER = struct.Struct("<4sII")
-MAX_RECORD_BYTES = 16 << 20
 SEGMENT_BYTES = 16 << 20
 READ_BYTES = 1 << 20
 SUFFIX = ".seg"

@@ -1,0 +1,62 @@
+"""From a message to what it means. Never raises: what cannot be used becomes a Quarantined with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+from domain.readings import Reading
+from gateway import samples
+from gateway.adapters.port import Adapter
+from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Unusable
+
+
+class Decoder:
+    """Decodes messages in the order in which they came; remembers only which machines called themselves simulated.
+
+    ``registry`` may be replaced at any time. With ``known_only`` messages of machines that are not in it are quarantined.
+    ``strangers`` counts keys that no channel has.
+    """
+
+    def __init__(self, adapters: Iterable[Adapter], registry: Registry, *, known_only: bool) -> None:
+        self.registry = registry
+        self.strangers: Counter[str] = Counter()
+        self._adapters = tuple(adapters)
+        self._known_only = known_only
+        self._simulated: dict[str, bool] = {}
+
+    def decode(self, message: Message) -> list[Decoded]:
+        """What the message says, object by object."""
+        try:
+            return [self._marked(decoded) for decoded in self._by_convention(message)]
+        except Unusable as unusable:
+            return [samples.held(unusable, message.payload, _serial(message.topic))]
+        except Exception as error:  # poison must never stop the loop
+            broken = Unusable(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            return [samples.held(broken, message.payload, _serial(message.topic))]
+
+    def _by_convention(self, message: Message) -> list[Decoded]:
+        for adapter in self._adapters:
+            decoded = adapter.decode(message, self.registry, self.strangers)
+            if decoded is not None:
+                return decoded
+        raise Unusable(Reason.UNKNOWN_TOPIC, "no convention has this topic")
+
+    def _marked(self, decoded: Decoded) -> Decoded:
+        if isinstance(decoded, Quarantined):
+            return decoded
+        unit = self.registry.units.get(decoded.serial)
+        if unit is None and self._known_only:
+            raise Unusable(Reason.UNKNOWN_SERIAL, f"no machine {decoded.serial} is registered")
+        if isinstance(decoded, Birth):
+            self._simulated[decoded.serial] = decoded.simulated
+        elif isinstance(decoded, Reading) and self._simulated.get(decoded.serial, unit is not None and unit.simulated):
+            return dataclasses.replace(decoded, simulated=True)
+        return decoded
+
+
+def _serial(topic: str) -> str | None:
+    """The serial number that a native topic claims, for people who look for it."""
+    parts = topic.split("/")
+    return parts[4][:64] if len(parts) > 4 and parts[4].isprintable() else None
