@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from device_sim.fleet import Fleet
 from device_sim.machine import Publication
-from device_sim.profiles.soymilk import SoymilkPhysics
+from device_sim.profiles.soymilk import Soymilk
 from domain.clock import to_ms
 from domain.desk import dispatch
 from domain.desk.actor import Actor, actor_of
@@ -110,7 +110,7 @@ class Director:
     def _break(self, now: datetime) -> list[Publication]:
         """The element opens while the machine heats, so that it shows at once."""
         machine = self.fleet.machine(self.serial)
-        heating = isinstance(machine.physics, SoymilkPhysics) and machine.physics.state == "heating"
+        heating = isinstance(machine.physics, Soymilk) and machine.physics.state == "heating"
         if now < self.fault_after or not heating:
             return []
         self._reach("fault", now)
