@@ -10,7 +10,10 @@ import typer
 from domain import __version__
 from domain.errors import BrewairError
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "doctor": "cli.doctor",
+    "sim": "cli.sim",
+}
 """Name on the command line → module that holds ``app`` (a Typer); only the module that is asked for is imported."""
 
 USAGE_ERROR = 2

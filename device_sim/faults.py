@@ -31,8 +31,8 @@ FAULTS: Mapping[str, Fault] = {
     for fault in (
         Fault(key="unplugged", sets={"powered": False}),
         Fault(key="network_lost", sets={"network": False}),
-        Fault(key="voltage_sag", sets={"mains_factor": 0.88}),
-        Fault(key="voltage_high", sets={"mains_factor": 1.10}),
+        Fault(key="voltage_sag", sets={"mains_factor": 0.86}),
+        Fault(key="voltage_high", sets={"mains_factor": 1.12}),
         Fault(
             key="heater_element_open",
             type="soymilk",
@@ -49,8 +49,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             key="filter_clogged",
             type="freshair",
-            sets={"clogging": 2.2},
-            half={"clogging": 1.4},
+            sets={"clogging": 1.9},
+            half={"clogging": 0.8},
             also={"filter_change": True},
         ),
         Fault(

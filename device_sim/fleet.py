@@ -93,15 +93,22 @@ def everyday(equipment_type: str, count: int, *, seed: int, interval_s: int = 30
 
 
 class Fleet:
-    """Machines that share a start and a seed."""
+    """Machines that live in the same time, from ``start_ms`` on."""
 
-    def __init__(self, specs: Iterable[MachineSpec], *, seed: int, start_ms: int) -> None:
-        self.specs = list(specs)
+    def __init__(self, machines: Iterable[Machine], *, start_ms: int) -> None:
         self.start_ms = self.now_ms = start_ms
-        self.machines = {spec.serial: build(spec, seed=seed, start_ms=start_ms) for spec in self.specs}
-        if len(self.machines) != len(self.specs):
-            raise InvalidError("Two machines of the fleet have one serial number", field="serial")
+        self.machines: dict[str, Machine] = {}
+        for machine in machines:
+            if self.machines.setdefault(machine.serial, machine) is not machine:
+                raise InvalidError(
+                    "Two machines have the serial number {serial}", field="serial", serial=machine.serial
+                )
         self._by_command = {machine.command_topic: machine for machine in self.machines.values()}
+
+    @classmethod
+    def build(cls, specs: Iterable[MachineSpec], *, seed: int, start_ms: int) -> Fleet:
+        """Machines of ``specs``; raises InvalidError."""
+        return cls((build(spec, seed=seed, start_ms=start_ms) for spec in specs), start_ms=start_ms)
 
     def advance(self, to_ms: int) -> list[Publication]:
         """What all machines publish until ``to_ms``, by time."""

@@ -278,6 +278,8 @@ class Machine:
     def _command_test_mode(self, params: Mapping[str, Any]) -> None:
         interval = min(_seconds(params, "interval_s", 1, 3600), TEST_INTERVAL_S * 1000)
         ttl = _seconds(params, "ttl_s", 1, 7 * 86_400)
+        if not self.physics.programs:
+            raise RejectedCommandError("this machine has no test program")
         program = params.get("program") or self.physics.programs[0]
         if program not in self.physics.programs:
             raise RejectedCommandError(f"unknown program; known: {', '.join(self.physics.programs)}")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from device_sim.assertions import Observed, compare
 from device_sim.bus import Bus
-from device_sim.fleet import Fleet, in_order
+from device_sim.fleet import Fleet, Tally, in_order
 from device_sim.machine import Publication
 from device_sim.scenario import Happening, Scenario, Visit
 
@@ -47,21 +47,24 @@ def run(
     technician: Technician,
     clock_sync: ClockSync,
     seed: int | None = None,
-    pace: Callable[[int], bool] = lambda now_ms: False,
+    pace: Callable[[int], bool] = lambda next_ms: False,
     said: Callable[[int, str], None] = lambda now_ms, line: None,
     fleet: Fleet | None = None,
 ) -> Outcome:
     """Run ``scenario`` to its end, or until ``pace`` says stop.
 
-    ``pace(now_ms)`` is called before each step and may wait until that virtual time has come; True ends the run.
+    ``pace(next_ms)`` is called before each step and may wait until that virtual time has come; True ends the run.
     ``said(now_ms, line)`` is told what happens. ``fleet`` may be given by a caller who wants to look at its machines.
     """
     stage = _Stage(scenario, fleet or scenario.fleet(seed), bus, technician, clock_sync, said)
     timeline = list(scenario.timeline)
-    while stage.now_ms < scenario.end_ms and not pace(stage.now_ms):
-        due_ms = scenario.start_ms + round(timeline[0].at_s * 1000) if timeline else scenario.end_ms
-        stage.go_to(min(stage.now_ms + STEP_MS, due_ms, scenario.end_ms))
-        while timeline and scenario.start_ms + round(timeline[0].at_s * 1000) <= stage.now_ms:
+    while stage.now_ms < scenario.end_ms:
+        due_ms = scenario.ms_at(timeline[0].at_s) if timeline else scenario.end_ms
+        next_ms = min(stage.now_ms + STEP_MS, due_ms, scenario.end_ms)
+        if pace(next_ms):
+            break
+        stage.go_to(next_ms)
+        while timeline and scenario.ms_at(timeline[0].at_s) <= stage.now_ms:
             stage.play(timeline.pop(0))
     bus.flush()
     stage.meet()
@@ -73,6 +76,25 @@ def run(
         samples=stage.samples,
         last_ts=stage.last_ts,
     )
+
+
+def run_freely(fleet: Fleet, bus: Bus, to_ms: int, *, step_ms: int, pace: Callable[[int], bool]) -> Tally:
+    """Let ``fleet`` live until ``to_ms`` in steps of ``step_ms``, obeying what comes down, or until ``pace`` says stop.
+
+    ``pace(now_ms)`` is called before each step with the time the step leads to, and may wait for it.
+    """
+    tally = Tally()
+
+    def publish(publications: Sequence[Publication]) -> None:
+        tally.add(publications)
+        bus.publish(publications)
+
+    while fleet.now_ms < to_ms and not pace(min(to_ms, fleet.now_ms + step_ms)):
+        publish(fleet.advance(min(to_ms, fleet.now_ms + step_ms)))
+        for topic, payload in bus.commands():
+            publish(fleet.receive(topic, payload, fleet.now_ms))
+    bus.flush()
+    return tally
 
 
 class _Stage:

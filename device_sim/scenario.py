@@ -107,11 +107,15 @@ class Scenario:
     @property
     def end_ms(self) -> int:
         """UTC ms of the end."""
-        return self.start_ms + round(self.duration_s * 1000)
+        return self.ms_at(self.duration_s)
+
+    def ms_at(self, seconds: float) -> int:
+        """UTC ms of a time after the start."""
+        return self.start_ms + round(seconds * 1000)
 
     def fleet(self, seed: int | None = None) -> Fleet:
         """The scenario's machines, alive from its start on."""
-        return Fleet(self.machines, seed=self.seed if seed is None else seed, start_ms=self.start_ms)
+        return Fleet.build(self.machines, seed=self.seed if seed is None else seed, start_ms=self.start_ms)
 
 
 def shipped() -> list[str]:

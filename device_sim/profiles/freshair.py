@@ -182,7 +182,7 @@ class FreshAir:
             spin = min(1.0, self._state_s / 20.0) if self.state == "starting" else 1.0
             self.airflow_m3h = card.airflow_m3h[row] * share * self._flow_gain * spin
             self.rpm = card.rpm[row] * self._speed_gain * (1.0 + 0.05 * (1.0 - share)) * spin
-            fan_w = card.p_fan_w[row] * (0.45 + 0.55 * share) * self._power_gain * factor**0.3 * max(0.1, spin)
+            fan_w = card.p_fan_w[row] * (0.55 + 0.45 * share) * self._power_gain * factor**0.3 * max(0.1, spin)
         else:
             self.airflow_m3h = self.rpm = fan_w = 0.0
         top = card.airflow_m3h[-1]
