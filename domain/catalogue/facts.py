@@ -50,7 +50,7 @@ class Facts(Memory):
         "card", "changed", "code", "code_ts", "dt_ms", "last_ts", "level", "pn", "power", "reference", "rejected",
         "reported", "state", "state_ms", "state_since", "ts", "values", "volt_high", "volt_low",
     )  # fmt: skip
-    MEMORY = ("last_ts", "state", "state_since", "code", "code_ts")
+    MEMORY: ClassVar[tuple[str, ...]] = ("last_ts", "state", "state_since", "code", "code_ts")
 
     def __init__(self, card: ModelCard, reference: Mapping[str, float]) -> None:
         """``reference``: the unit's own normal figures (W by state, Pa), where they were learned."""
@@ -72,7 +72,7 @@ class Facts(Memory):
         self.dt_ms = ts - self.last_ts if self.last_ts is not None else 0
         self.last_ts = ts
         self.rejected = reading.rejected
-        self.reported = "run_state" in values
+        self.reported = values.get("run_state") == state
         self.changed = state != self.state
         if self.changed:
             self.state, self.state_since = state, ts
@@ -87,6 +87,11 @@ class Facts(Memory):
             self.code_ts = ts
         elif self.code and ts - self.code_ts > _CODE_HOLD_MS:
             self.code = ""
+
+    @property
+    def implausible(self) -> bool:
+        """A value within the wire's range that no healthy machine shows; the types say which."""
+        return False
 
     def num(self, channel: str) -> float:
         """The channel's figure in this sample, nan where it is absent."""

@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 from domain.catalogue.facts import Facts
 from domain.findings import Kind, Severity
 
-F = TypeVar("F", bound=Facts)
+F = TypeVar("F", bound=Facts, contravariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FaultRule(Generic[F]):
     """One row: ``raises`` true for ``on_s`` opens an episode, ``clears`` true for ``off_s`` ends it.
 

@@ -31,11 +31,12 @@ class StateInference(Memory):
     """Feed it a machine's samples in order of time. A pure fold: no clock, and ``dump``/``restore`` lose nothing."""
 
     __slots__ = (
-        "_idle_w", "_signature", "_states", "_valve_w", "candidate", "candidate_ts", "card", "edges", "heated", "hot_ts",
-        "last_ts", "pn", "powers", "state", "volts", "volts_ts",
+        "_idle_w", "_signature", "_states", "_valve_w", "boiled", "candidate", "candidate_ts", "card", "edges", "heated",
+        "hot_ts", "last_ts", "pn", "powers", "state", "volts", "volts_ts", "warm_ts",
     )  # fmt: skip
     MEMORY = (
-        "candidate", "candidate_ts", "edges", "heated", "hot_ts", "last_ts", "powers", "state", "volts", "volts_ts",
+        "boiled", "candidate", "candidate_ts", "edges", "heated", "hot_ts", "last_ts", "powers", "state", "volts", "volts_ts",
+        "warm_ts",
     )  # fmt: skip
 
     def __init__(self, card: ModelCard) -> None:
@@ -57,7 +58,9 @@ class StateInference(Memory):
         self.edges: deque[int] = deque()
         """Times at which the heater switched: on at even, off at odd places (kept in pairs)."""
         self.hot_ts: int | None = None
-        self.heated = False
+        self.warm_ts: int | None = None
+        """When the heater last kept something warm: a short burst between 60 °C and the boil."""
+        self.heated = self.boiled = False
 
     def step(self, reading: Reading) -> str:
         """The state of this sample, one of the type's states; ``standby`` as long as nothing at all is known."""
@@ -101,7 +104,7 @@ class StateInference(Memory):
         if load == "motor":
             if flowing and self.heated and not temp >= 60:
                 return "cleaning"
-            self.heated = self.heated and flowing
+            self.heated = self.boiled = False
             return "grinding"
         hot = self._cooking(ts, temp, load == "heat")
         if hot is not None:
@@ -169,9 +172,13 @@ class StateInference(Memory):
         rises = (len(self.edges) + 1) // 2
         if temp == temp:
             if temp >= self.card.boiling_c - 2.0 and ts - self.hot_ts <= 120_000:
+                self.boiled = True
                 return "boil_hold"
-            if rises >= 2 and 60.0 <= temp < self.card.boiling_c - 2.0 and self._duty(ts, DUTY_MS) < 0.25:
-                return "keep_warm"
+            if 60.0 <= temp < self.card.boiling_c - 2.0:
+                if on and self.boiled and self._duty(ts, DUTY_MS) < 0.25:
+                    self.warm_ts = ts
+                if self.warm_ts is not None and ts - self.warm_ts <= DUTY_MS:
+                    return "keep_warm"
         elif rises >= 2 and ts - self.hot_ts <= 120_000:
             if 0.2 <= self._duty(ts, 180_000) <= 0.7 and self.edges[-3 if on else -4] >= ts - 300_000:
                 return "boil_hold"
