@@ -13,6 +13,7 @@ from domain.errors import BrewairError
 COMMANDS: dict[str, str] = {
     "doctor": "cli.doctor",
     "sim": "cli.sim",
+    "portal": "cli.portal",
 }
 """Name on the command line → module that holds ``app`` (a Typer); only the module that is asked for is imported."""
 

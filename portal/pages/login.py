@@ -1,0 +1,93 @@
+"""``/login``, ``/logout``, ``/account``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Form as FormField
+from fastapi.responses import RedirectResponse, Response
+
+from domain.errors import RefusedError
+from portal.deps import AnyPage, Page, new_visit, page_router, refused_form, require
+from portal.errors import status_of
+from portal.permissions import Permission
+from portal.render import Form
+
+router = page_router()
+
+
+@dataclass(frozen=True, slots=True)
+class LogInView:
+    """The log-in form; ``csrf`` belongs to the visitor's cookie."""
+
+    form: Form
+    csrf: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """Who one is logged in as."""
+
+    name: str
+    login: str
+    roles: tuple[str, ...]
+
+
+@router.get("/login")
+def form(page: AnyPage, next: str = "") -> Response:
+    """The form, with a cookie that binds its token to this browser."""
+    return _show(page, Form.blank(login=""), next)
+
+
+@router.post("/login")
+def log_in(
+    page: AnyPage,
+    login: Annotated[str, FormField()] = "",
+    password: Annotated[str, FormField()] = "",
+    next: Annotated[str, FormField()] = "",
+) -> Response:
+    """Starts a session. A session that this browser had before ends, so that nobody goes on as somebody else."""
+    portal, request = page.portal, page.request
+    address = request.client.host if request.client else ""
+    try:
+        token = portal.logins.log_in(login, password, address)
+    except RefusedError as error:
+        return _show(page, refused_form(error, {"login": login, "password": ""}), next, status=status_of(error))
+    portal.logins.log_out(request.cookies.get(portal.session_cookie))
+    response = RedirectResponse(next if is_local(next) else "/", status_code=303)
+    portal.set_cookie(response, portal.session_cookie, token)
+    response.delete_cookie(portal.visit_cookie, path="/", secure=portal.secure)
+    return response
+
+
+@router.post("/logout")
+def log_out(page: Annotated[Page, require(Permission.LOGGED_IN)]) -> Response:
+    """Ends the session on the server, not only in the browser."""
+    portal = page.portal
+    portal.logins.log_out(page.request.cookies.get(portal.session_cookie))
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(portal.session_cookie, path="/", secure=portal.secure)
+    return response
+
+
+@router.get("/account")
+def account(page: Annotated[Page, require(Permission.LOGGED_IN)]) -> Response:
+    """Name, log-in and roles."""
+    return page.show("account.html", AccountView(page.user.name, page.user.login, page.user.roles))
+
+
+def is_local(path: str) -> bool:
+    """Whether a path leads nowhere but into this portal."""
+    return path.startswith("/") and not path.startswith(("//", "/\\")) and not any(ord(c) < 32 for c in path)
+
+
+def _show(page: Page, form: Form, next: str, status: int = 200) -> Response:
+    portal = page.portal
+    visit = page.request.cookies.get(portal.visit_cookie) or new_visit()
+    csrf = page.csrf or portal.logins.visitor_csrf(visit)
+    view = LogInView(form, csrf, next if is_local(next) else "")
+    response = page.show("login.html", view, status=status)
+    portal.set_cookie(response, portal.visit_cookie, visit)
+    return response

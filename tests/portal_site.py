@@ -1,0 +1,127 @@
+"""A portal with people of every role, three sites and tickets in every state, for page and browser tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from domain.clock import Clock, ManualClock
+from domain.settings import Settings, load
+from domain.store.session import Sessions, open_engine
+from domain.store.tables import Base, Customer, Equipment, Journal, Person, Site, Ticket
+from domain.telemetry.sqlite import SqliteTelemetry
+from domain.tickets.states import STATES, Deadline, Role, State
+from portal.app import create_app
+from portal.auth import hash_password
+
+NOW = datetime(2026, 3, 10, 6, 0, tzinfo=UTC)
+PASSWORD = "hot-soy-milk-2026"
+ROLES = tuple(role for role in Role if role not in (Role.CUSTOMER, Role.SYSTEM))
+NAMES = dict(
+    zip(ROLES, ("周晓兰", "陈立", "李敏", "吴桂芳", "郑洁", "王建国", "华东经销", "赵工", "系统管理员"), strict=True)
+)
+MACHINES = (
+    ("SM-0001", "soymilk", "1号豆浆机", 0, "heating"),
+    ("SM-0002", "soymilk", "2号豆浆机", 0, "water"),
+    ("SM-0003", "soymilk", "早餐档口豆浆机", 1, "motor"),
+    ("FA-0101", "freshair", "三楼会议室新风", 2, "filter"),
+    ("FA-0102", "freshair", "大堂新风", 2, "fan"),
+    ("FA-0103", "freshair", "二楼新风", 1, "sensor"),
+)
+SITES = (("永和豆浆·人民路店", "华东"), ("实验小学食堂", "华南"), ("滨江写字楼A座", "华东"))
+
+
+class FakeWall:
+    """Wall and monotonic time that a test moves."""
+
+    def __init__(self) -> None:
+        self.elapsed = timedelta(0)
+
+    def now(self) -> datetime:
+        return NOW + self.elapsed
+
+    def monotonic(self) -> float:
+        return self.elapsed.total_seconds()
+
+    def advance(self, span: timedelta) -> None:
+        self.elapsed += span
+
+
+@cache
+def password_hash() -> str:
+    """Hashed once for all tests: it is slow by design."""
+    return hash_password(PASSWORD)
+
+
+@dataclass
+class PortalSite:
+    """What a test works with."""
+
+    app: FastAPI
+    settings: Settings
+    sessions: Sessions
+    clock: Clock
+    wall: FakeWall
+    people: dict[Role, int] = field(default_factory=dict)
+
+
+def build(folder: Path, clock: Clock | None = None, **settings: str) -> PortalSite:
+    """A fresh portal on SQLite in ``folder``; keyword arguments are settings without the prefix."""
+    environment = {"BREWAIR_DATA_DIR": str(folder), **{f"BREWAIR_{k.upper()}": v for k, v in settings.items()}}
+    loaded = load(environment)
+    engine = open_engine(loaded.database_url)
+    Base.metadata.create_all(engine)
+    sessions, wall, clock = Sessions(engine), FakeWall(), clock or ManualClock(NOW)
+    telemetry = SqliteTelemetry(folder / "telemetry.db")
+    telemetry.setup()
+    app = create_app(loaded, clock, sessions, telemetry, wall=wall)
+    site = PortalSite(app, loaded, sessions, clock, wall)
+    _seed(site)
+    return site
+
+
+def _seed(site: PortalSite) -> None:
+    now = site.clock.now()
+    with site.sessions.command() as session:
+        for role in ROLES:
+            person = Person(
+                login=role.value, name=NAMES[role], phone="13800001234", roles=[role.value], region="华东",
+                skills=["soymilk", "freshair"], password_hash=password_hash(), active=True, created_at=NOW,
+            )  # fmt: skip
+            session.add(person)
+            session.flush()
+            site.people[role] = person.id
+        customer = Customer(name="永和餐饮", contact="孙经理", phone="13912345678", created_at=NOW)
+        session.add(customer)
+        session.flush()
+        sites = [Site(customer_id=customer.id, name=name, region=region, created_at=NOW) for name, region in SITES]
+        session.add_all(sites)
+        session.flush()
+        for serial, kind, name, at, _family in MACHINES:
+            model = "SMM-60" if kind == "soymilk" else "FAU-350"
+            session.add(
+                Equipment(serial=serial, type=kind, model=model, name=name, site_id=sites[at].id, created_at=NOW)
+            )
+        session.flush()
+        for number, state in enumerate(STATES):
+            serial, _kind, _name, at, family = MACHINES[number % len(MACHINES)]
+            facts = STATES[state]
+            assigned = state not in (State.REPORTED, State.GUIDED, State.AWAITING_CONSENT, State.READY)
+            ticket = Ticket(
+                kind="repair", state=state.value, source="finding", serial=serial, site_id=sites[at].id,
+                customer_id=customer.id, family=family, severity=1 + number % 4, occurrences=1 + number % 3,
+                assignee_id=site.people[Role.TECHNICIAN] if assigned else None,
+                rework_of_id=None, opened_at=now - timedelta(hours=number * 2),
+                due_at=now + timedelta(hours=24 - number * 2.7, minutes=7),
+                paused_at=now - timedelta(hours=1) if facts.deadline is Deadline.PAUSED else None,
+                ended_at=now - timedelta(hours=1) if facts.deadline is Deadline.ENDED else None,
+            )  # fmt: skip
+            if number >= len(MACHINES):
+                ticket.family = f"{family}" if facts.deadline is Deadline.ENDED else ("code" if number < 12 else family)
+            session.add(ticket)
+            session.flush()
+            session.add(Journal(at=now, ticket_id=ticket.id, serial=serial, actor_name="brewair", action="guide"))
