@@ -11,6 +11,7 @@ from domain import __version__
 from domain.errors import BrewairError
 
 COMMANDS: dict[str, str] = {
+    "detect": "cli.detect",
     "doctor": "cli.doctor",
     "sim": "cli.sim",
     "portal": "cli.portal",

@@ -153,6 +153,10 @@ class Detector:
         said = self._heard(reading)
         if reading.backfill or not self._is_next(reading):
             return tuple(said)
+        if len(self._same_moment) > 1:
+            # what came in several objects of one moment is one sample (wire.md)
+            whole = {channel: value for part in self._same_moment for channel, value in part.items()}
+            reading = replace(reading, values=whole)
         ts, facts = reading.ts, self._facts
         before = facts.state
         facts.update(reading, self._inference.step(reading), self._inference.pn)

@@ -30,13 +30,13 @@ class SoymilkFacts(Facts):
 
     __slots__ = (
         "above", "bad_batch", "batch_id", "best_ms", "bridged", "dip_since", "ever_reported", "fill_seen", "flat_hi", "flat_lo",
-        "flat_ms", "flat_n", "flat_since", "flow", "flow_known", "grind_ms", "heat_due_ms", "heater_on", "hot_seen",
+        "flat_ms", "flat_n", "flat_since", "flow", "flow_known", "grind_ms", "heat_due_ms", "heater_on", "hold_s", "hot_seen",
         "idle_since", "judged", "last_below", "lid", "motor_on", "motor_since", "overflow", "phase", "standby_from", "temp",
         "temp_ts", "temps", "trips", "valve", "was_overflow",
     )  # fmt: skip
     MEMORY = (
         *Facts.MEMORY, "above", "bad_batch", "batch_id", "best_ms", "dip_since", "ever_reported", "fill_seen", "flat_hi",
-        "flat_lo", "flat_n", "flat_since", "flow_known", "grind_ms", "hot_seen", "idle_since", "judged", "last_below",
+        "flat_lo", "flat_n", "flat_since", "flow_known", "grind_ms", "hold_s", "hot_seen", "idle_since", "judged", "last_below",
         "motor_since", "phase", "standby_from", "temp_ts", "temps", "trips", "was_overflow",
     )  # fmt: skip
 
@@ -62,6 +62,7 @@ class SoymilkFacts(Facts):
         self.last_below: int | None = None
         self.above = False
         self.best_ms = 0
+        self.hold_s = 0.0
         self.dip_since: int | None = None
         # the probe
         self.flat_since: int | None = None
@@ -181,7 +182,9 @@ class SoymilkFacts(Facts):
         if self.last_below is None:
             self.bad_batch = False
         else:
-            self.bad_batch = max(self.best_ms, at - self.last_below if self.above else 0) < HOLD_MS
+            held_ms = max(self.best_ms, at - self.last_below if self.above else 0)
+            self.hold_s = held_ms / 1000
+            self.bad_batch = held_ms < HOLD_MS
 
     def _follow_boil(self) -> None:
         self.temps.append(self.temp)

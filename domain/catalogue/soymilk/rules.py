@@ -74,7 +74,7 @@ RULES: tuple[Row, ...] = (
     ),
     Row(  # R11 false boil: food safety [S3,S4,S6]; an event, level-held until the next good batch
         key="R11", family="heating", severity=P1, kind=REAL, cause="false_boil", on_s=0, off_s=0, min_samples=1,
-        guarded=False, evidence=("best_ms",),
+        guarded=False, evidence=("hold_s",),
         raises=lambda f: f.bad_batch,
         clears=lambda f: not f.bad_batch,
     ),
