@@ -134,12 +134,6 @@ class Machine:
         if not self._booted:
             self._mourn(sent)
             return
-        if self._interval_until is not None and now >= self._interval_until:
-            self._set_interval(self.normal_interval_ms, None)
-        if self._test_until is not None and now >= self._test_until:
-            self._end_test()
-        if self._nonce_until is not None and now >= self._nonce_until:
-            self.display, self._nonce_until = "", None
         for notice in self.physics.notices():
             self._say_event(notice, sent)
         signature = self.physics.signature()
@@ -149,7 +143,18 @@ class Machine:
         if due or signature != self._signature:
             self._signature = signature
             self._say_sample(sent)
+        self._expire()
         self._mourn(sent)
+
+    def _expire(self) -> None:
+        """What a command set for a time ends by itself; after the sample that falls on the same moment."""
+        now = self.now_ms
+        if self._interval_until is not None and now >= self._interval_until:
+            self._set_interval(self.normal_interval_ms, None)
+        if self._test_until is not None and now >= self._test_until:
+            self._end_test()
+        if self._nonce_until is not None and now >= self._nonce_until:
+            self.display, self._nonce_until = "", None
 
     # ------------------------------------------------------------------ mains and network
 
@@ -292,8 +297,10 @@ class Machine:
         self.physics.stop()
 
     def _command_show_nonce(self, params: Mapping[str, Any]) -> None:
-        self.display = str(params.get("nonce", ""))
-        self._nonce_until = self.now_ms + _seconds(params, "ttl_s", 1, 86_400)
+        nonce, ttl = params.get("nonce"), _seconds(params, "ttl_s", 1, 86_400)
+        if not isinstance(nonce, str) or not nonce:
+            raise RejectedCommandError("nonce must be a text")
+        self.display, self._nonce_until = nonce, self.now_ms + ttl
 
     def _set_interval(self, interval_ms: int, until_ms: int | None) -> None:
         self._interval_ms, self._interval_until = interval_ms, until_ms

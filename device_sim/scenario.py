@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from device_sim.faults import fault_named, nearest
-from device_sim.fleet import Fleet, MachineSpec
+from device_sim.fleet import Fleet, MachineSpec, build
 from device_sim.profiles import CARDS
 from device_sim.site import Site
 from device_sim.strict_toml import Table, moment, span, spans
@@ -170,7 +170,6 @@ def parse(text: str, name: str) -> Scenario:
     late = next((h for h in timeline if h.at_s > scenario.duration_s), None)
     if late:
         raise top.error(f"the timeline goes beyond the duration ({late.at_s:g} s)")
-    scenario.fleet()  # a machine that cannot be built is an error of the file
     return scenario
 
 
@@ -199,8 +198,11 @@ def _machine(table: Table, sites: Mapping[str, Site]) -> MachineSpec:
         "batch_share": float, "level": int, "seed": int,
     }  # fmt: skip
     spec = table.fill(MachineSpec, **converters)
-    card = CARDS.get(spec.type, {}).get(spec.model)
-    return replace(spec, card=replace(card, site_altitude_m=spec.site.altitude_m)) if card else spec
+    try:
+        build(spec, seed=0, start_ms=0)
+    except InvalidError as error:
+        raise table.error(str(error)) from error
+    return replace(spec, card=replace(CARDS[spec.type][spec.model], site_altitude_m=spec.site.altitude_m))
 
 
 def _serials(table: Table, specs: Mapping[str, MachineSpec]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_sim.profiles.physics import Condition, Notice
@@ -144,7 +144,7 @@ class Soymilk:
         self.temp_c = self._probe_c = self._element_c = site.room_c
         self.metered_l = 100.0 * rng.randrange(50, 500)
         self.energy_kwh = 0.0
-        self.power_w = self._heat_w = self._motor_w = self.flow_lpm = 0.0
+        self.power_w = self.heat_w = self.motor_w = self.flow_lpm = 0.0
         self.voltage_v = card.rated_v
         self.batch_target_l = 0.0
         self._program: list[Phase] = []
@@ -197,7 +197,7 @@ class Soymilk:
         self.stop()
         self._testing = True
         drain = (Phase("cleaning", 30),) if self.volume_l > 0.5 else ()
-        self._start(program, drain + PROGRAMS[program])
+        self.begin(program, drain + PROGRAMS[program])
 
     def end_test(self) -> None:
         """The owner's timetable counts again; a program that still runs goes on."""
@@ -232,19 +232,19 @@ class Soymilk:
         dt = dt_ms / 1000.0
         condition, card = self._condition, self.card
         if not condition.powered:
-            self._heat_w = self._motor_w = self.power_w = self.flow_lpm = self.voltage_v = 0.0
+            self.heat_w = self.motor_w = self.power_w = self.flow_lpm = self.voltage_v = 0.0
             self._warm_up(dt)
             return
         self._uptime_ms += dt_ms
         self._run_board(now_ms, dt)
         factor = self._mains.factor(now_ms) * condition.mains_factor
-        factor -= 0.006 * (self._heat_w + self._motor_w) / (card.p_heat_w or 1.0)
+        factor -= 0.006 * (self.heat_w + self.motor_w) / (card.p_heat_w or 1.0)
         self.voltage_v = factor * card.rated_v
         self._flow(dt)
-        self._heat_w = self._heater_w(factor) if self.heater_on else 0.0
-        self._motor_w = self._grinder_w(now_ms, dt) if self.motor_on else 0.0
+        self.heat_w = self._heater_w(factor) if self.heater_on else 0.0
+        self.motor_w = self._grinder_w(now_ms, dt) if self.motor_on else 0.0
         pump_w = 0.1 * card.p_motor_w if self.state in ("filtering", "dispensing") else 0.0
-        self.power_w = card.p_standby_w + self._heat_w + self._motor_w + pump_w + (8.0 if self.inlet_valve else 0.0)
+        self.power_w = card.p_standby_w + self.heat_w + self.motor_w + pump_w + (8.0 if self.inlet_valve else 0.0)
         self.energy_kwh += self.power_w * dt / 3.6e6
         self._warm_up(dt)
 
@@ -258,7 +258,7 @@ class Soymilk:
             due = self._next_batch(now_ms)
             if due is not None and now_ms >= due[0] and not self._testing:
                 self._due_known = False
-                self._start("batch", batch_program(due[1]))
+                self.begin("batch", batch_program(due[1]))
             else:
                 return
         if not condition.lid_closed:
@@ -292,7 +292,8 @@ class Soymilk:
         self.state, self.fault_code = "fault", code
         self._notices.append(Notice(code, "error", detail))
 
-    def _start(self, name: str, program: tuple[Phase, ...]) -> None:
+    def begin(self, name: str, program: Sequence[Phase]) -> None:
+        """Run ``program`` from its first phase on."""
         self._program, self._name = list(program), name
         self._enter()
 
@@ -406,18 +407,18 @@ class Soymilk:
         return rated * (self._motor_load + 0.08 * math.exp(-self._elapsed_s / 40.0)) * (1.0 + ripple)
 
     def _warm_up(self, dt: float) -> None:
-        if not self._motor_w and self._protector:
+        if not self.motor_w and self._protector:
             self._protector = max(0.0, self._protector - PROTECTOR_TRIP * dt / PROTECTOR_COOL_S)
             self._tripped = self._tripped and self._protector > 0.0
         capacity = SPECIFIC_HEAT * (self.volume_l + VESSEL * self.card.batch_l)
-        input_w = TRANSFER * self._heat_w + 0.5 * self._motor_w
+        input_w = TRANSFER * self.heat_w + 0.5 * self.motor_w
         # Exact for constant input over the step: relaxation to the temperature at which losses balance it.
         balance_c = self.site.room_c + input_w / self._loss_w_k
         temp = balance_c + (self.temp_c - balance_c) * math.exp(-self._loss_w_k * dt / capacity)
         self.temp_c = min(temp, self.site.boiling_c)  # what comes on top leaves as steam
         self._probe_c += (self.temp_c - self._probe_c) * (1.0 - math.exp(-dt / PROBE_LAG_S))
         rise = ELEMENT_RISE_K if self.volume_l > 0.1 * self.card.batch_l else DRY_RISE_K
-        target = self.temp_c + rise * self._heat_w / self.card.p_heat_w
+        target = self.temp_c + rise * self.heat_w / self.card.p_heat_w
         self._element_c += (target - self._element_c) * (1.0 - math.exp(-dt / ELEMENT_LAG_S))
 
     # ------------------------------------------------------------------ what it reports
@@ -460,7 +461,7 @@ class Soymilk:
         return values
 
     def _report_current(self, values: dict[str, Value], voltage: float, power: float) -> None:
-        resistive = self._heat_w
+        resistive = self.heat_w
         rest = max(0.0, power - resistive)
         apparent = math.hypot(resistive + rest, 0.7 * rest)  # motors and electronics at cos φ 0.82
         values["pf"] = round(min(1.0, power / apparent), 2) if apparent else 1.0
@@ -480,6 +481,6 @@ class Soymilk:
         elements = max(1, self.card.heater_elements)
         intact = [1.0 if k >= self._condition.elements_open else 0.0 for k in range(elements)]
         total = sum(intact)
-        if not total or not self._heat_w:
+        if not total or not self.heat_w:
             return [0.0, 0.0, 0.0]
-        return [sum(intact[phase::3]) * self._heat_w / total for phase in range(3)]
+        return [sum(intact[phase::3]) * self.heat_w / total for phase in range(3)]
