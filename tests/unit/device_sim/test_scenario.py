@@ -12,6 +12,7 @@ from device_sim.bus import DirectBus
 from device_sim.machine import Publication
 from device_sim.runner import Outcome, run
 from device_sim.scenario import Scenario, Visit, load, parse, shipped
+from domain import wire
 from domain.errors import InvalidError
 
 GOOD = """
@@ -201,8 +202,7 @@ class Crew:
             "params": {"interval_s": 5, "ttl_s": 3600},
             "expires_at": now_ms + 60_000,
         }
-        topic = next(m.command_topic for s, m in self.machines.items() if s == serial)
-        self.bus.command(topic, orjson.dumps(order))
+        self.bus.command(wire.down_command("soymilk", serial), orjson.dumps(order))
 
 
 def play(scenario: Scenario) -> tuple[Outcome, list[Publication], Crew, list[tuple[int, int]]]:
