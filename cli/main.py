@@ -12,9 +12,13 @@ from domain.errors import BrewairError
 
 COMMANDS: dict[str, str] = {
     "detect": "cli.detect",
+    "judge": "cli.judge",
     "doctor": "cli.doctor",
     "sim": "cli.sim",
     "portal": "cli.portal",
+    "gateway": "cli.gateway",
+    "quarantine": "cli.quarantine",
+    "spool": "cli.spool",
 }
 """Name on the command line → module that holds ``app`` (a Typer); only the module that is asked for is imported."""
 

@@ -73,7 +73,7 @@ ENTRY = Criterion(key="entry", name_zh="人工检查", name_en="Manual check", w
 SWITCH = Entry(key="switch", name_zh="开关动作一次", name_en="Switch toggled once")
 FORCED_TRIP = Entry(
     key="forced_trip", name_zh="强制防溢停机时间", name_en="Forced overflow trip stops within", unit="s", numeric=True,
-    low=0, high=3,
+    low=0.01, high=3,
 )  # fmt: skip
 INSULATION = Entry(
     key="insulation", name_zh="绝缘电阻", name_en="Insulation resistance", unit="MΩ", numeric=True, low=1,  # EJ

@@ -1,0 +1,63 @@
+"""What a criterion's function says of a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.verdicts import CriterionState
+
+EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A criterion's figure at one moment.
+
+    ``PENDING``: more samples may decide it; ``NOT_ASSESSABLE``: none in this run can. ``at`` is the row of a failure that no
+    further sample can heal. ``probation``: a pass of the run would be on probation. ``reached``: the run got to what the
+    criterion is about.
+    """
+
+    state: CriterionState
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int = 0
+    reason: str = ""
+    at: int | None = None
+    probation: bool = False
+    reached: bool = True
+
+
+def pending(reason: str, *, samples: int = 0, value: float | None = None, reached: bool = True) -> Measured:
+    """Not enough yet."""
+    return Measured(state=CriterionState.PENDING, reason=reason, samples=samples, value=value, reached=reached)
+
+
+def unknowable(reason: str, *, probation: bool = False, value: float | None = None) -> Measured:
+    """Cannot be assessed in this run, whatever comes."""
+    return Measured(state=CriterionState.NOT_ASSESSABLE, reason=reason, probation=probation, value=value)
+
+
+def judged(
+    ok: bool,
+    reason: str,
+    *,
+    value: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    samples: int = 0,
+    at: int | None = None,
+    probation: bool = False,
+) -> Measured:
+    """Pass or fail."""
+    state = CriterionState.PASS if ok else CriterionState.FAIL
+    return Measured(
+        state=state, value=value, low=low, high=high, samples=samples, reason=reason, at=at, probation=probation
+    )
+
+
+def inside(value: float, low: float | None, high: float | None) -> bool:
+    """Whether ``low`` ≤ value ≤ ``high``, forgiving the last digit of a float."""
+    slack = EPSILON * max(1.0, abs(value))
+    return (low is None or value >= low - slack) and (high is None or value <= high + slack)
