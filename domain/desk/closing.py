@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from domain.desk.actor import Actor
 from domain.desk.door import change
 from domain.desk.form import Form, checked
+from domain.desk.intake import reopen_what_lasts
 from domain.store.tables import Ticket
 from domain.tickets import deadlines
-from domain.tickets.states import Action
+from domain.tickets.states import Action, Kind
+
+WARRANTY = timedelta(days=365)
+"""From the accepted installation on, where nobody entered another day (EJ)."""
 
 
 def close(session: Session, ticket: Ticket, actor: Actor, form: Form, now: datetime, version: int | None) -> Ticket:
-    """Done: a Passed verdict after the last repair, or a waiver; the same rule for page, API and bulk."""
-    return change(session, ticket, Action.CLOSE, actor, now, version=version)
+    """Done: a Passed verdict after the last repair, or a waiver; the same rule for page, API and bulk.
+
+    An accepted installation starts the warranty. What still lasts and the verdict did not disprove lives on in tickets of its
+    own; after a waiver only when the rules are armed again.
+    """
+    change(session, ticket, Action.CLOSE, actor, now, version=version)
+    if ticket.kind == Kind.INSTALLATION and ticket.equipment is not None:
+        ticket.equipment.installed_on = now.date()
+        ticket.equipment.warranty_until = ticket.equipment.warranty_until or now.date() + WARRANTY
+    if ticket.waived_at is None:
+        reopen_what_lasts(session, ticket, now)
+    session.flush()
+    return ticket
 
 
 def cancel(session: Session, ticket: Ticket, actor: Actor, form: Form, now: datetime, version: int | None) -> Ticket:

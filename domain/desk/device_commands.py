@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy.orm import Session
 
+from domain.store.queries import evidence as query
 from domain.store.tables import DeviceCommand
 
 VALID_FOR = timedelta(minutes=10)
@@ -17,7 +18,12 @@ VALID_FOR = timedelta(minutes=10)
 def queue(
     session: Session, serial: str, name: str, params: dict[str, Any], now: datetime, *, valid_for: timedelta = VALID_FOR
 ) -> DeviceCommand:
-    """Put one command into the outbox; the machine ignores it after ``valid_for``."""
+    """Put one command into the outbox; the machine ignores it after ``valid_for``.
+
+    What still waits for this machine is overtaken: a machine that comes back must not start a test that has ended.
+    """
+    for waiting in query.unsent(session, serial):
+        waiting.expires_at = now
     command = DeviceCommand(
         id=str(uuid4()), serial=serial, name=name, params=params, created_at=now, expires_at=now + valid_for
     )

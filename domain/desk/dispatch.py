@@ -57,6 +57,15 @@ def _hand_over(
     window_from, window_to = moment(values, "window_from"), moment(values, "window_to")
     if window_from and window_to and window_to <= window_from:
         raise InvalidError("The window must end after it begins", field="window_to")
+    if window_from and window_to:
+        booked = query.booked_between(session, person.id, window_from, window_to, but=ticket.id)
+        if booked is not None:
+            raise InvalidError(
+                "{name} has another visit then: ticket {number}",
+                field="window_from",
+                name=person.name,
+                number=booked.id,
+            )
     change(
         session, ticket, action, actor, now, version=version, reason=values.get("reason", ""),
         detail={"assignee": person.name, "before": ticket.assignee.name if ticket.assignee else ""},
@@ -93,7 +102,7 @@ def decline(session: Session, ticket: Ticket, actor: Actor, form: Form, now: dat
 
 def _back_to_dispatch(session: Session, ticket: Ticket, now: datetime, message_id: str, name: str) -> Ticket:
     ticket.assignee_id = ticket.assignee = None
-    ticket.dispatched_at = None
+    ticket.dispatched_at = ticket.window_from = ticket.window_to = None
     notify(
         session, now, "warning", message_id, ticket=ticket, role=Role.DISPATCHER, name=name, serial=ticket.serial or ""
     )
@@ -106,4 +115,17 @@ def expire_unaccepted(session: Session, now: datetime) -> None:
     for ticket in query.dispatched_before(session, now - deadlines.ACCEPT_WITHIN):
         name = ticket.assignee.name if ticket.assignee else ""
         change(session, ticket, Action.EXPIRE, SYSTEM, now, reason="Not accepted in time", detail={"assignee": name})
-        _back_to_dispatch(session, ticket, now, "{name} did not accept {serial} in time", name)
+        _back_to_dispatch(session, ticket, now, NOT_ACCEPTED, name)
+        notify(
+            session,
+            now,
+            "warning",
+            NOT_ACCEPTED,
+            ticket=ticket,
+            role=Role.MANAGER,
+            name=name,
+            serial=ticket.serial or "",
+        )
+
+
+NOT_ACCEPTED = "{name} did not accept {serial} in time"

@@ -11,9 +11,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 
-from domain.desk import evidence
+from domain.desk import device_commands, evidence
 from domain.desk.actor import Actor
-from domain.errors import ConflictError, ForbiddenError
+from domain.errors import ConflictError
 from domain.store.queries import registry
 from domain.store.queries import tickets as query
 from domain.store.tables import Journal, Notice, TestRun, Ticket
@@ -37,22 +37,21 @@ ENDED_EARLY = Verdict(
 )
 
 
-def facts_of(session: Session, ticket: Ticket, *, telemetry_normal: bool = False) -> Facts:
-    """What the guards look at, read inside the command's transaction."""
-    runs = query.runs(session, ticket.id) if ticket.id else []
-    passed_at = max(
-        (run.decided_at for run in runs if run.outcome == Outcome.PASSED and run.voided_at is None and run.decided_at),
-        default=None,
-    )
+def facts_of(session: Session, ticket: Ticket, *, actor: Actor | None = None, telemetry_normal: bool = False) -> Facts:
+    """What the guards look at, read inside the command's transaction; ``actor`` is the one who wants to act."""
+    runs = [run for run in query.runs(session, ticket.id) if run.voided_at is None]
     return Facts(
         kind=Kind(ticket.kind),
         repair_started=ticket.repair_started_at is not None,
-        passed_after_last_repair=passed_at is not None and _not_before(passed_at, ticket.last_repair_at),
+        passed_after_last_repair=any(
+            run.outcome == Outcome.PASSED and _not_before(run.started_at, ticket.last_repair_at) for run in runs
+        ),
         waived_after_last_repair=ticket.waived_at is not None and _not_before(ticket.waived_at, ticket.last_repair_at),
         telemetry_normal=telemetry_normal,
         has_telemetry=_has_telemetry(session, ticket),
         deadline_extended=ticket.deadline_extended,
-        run_open=any(run.outcome == Outcome.PENDING and run.voided_at is None for run in runs),
+        run_open=any(run.outcome == Outcome.PENDING for run in runs),
+        own_ticket=actor is None or ticket.assignee_id == actor.person_id,
     )
 
 
@@ -80,14 +79,12 @@ def change(
     """Move ``ticket`` by ``action``; ``version`` is what the actor saw when deciding.
 
     Raises ConflictError (stale version), IllegalTransitionError, ForbiddenError (role, or a technician on another's ticket)
-    and RefusedError (guard).
+    and RefusedError (guard). The caller has locked the ticket.
     """
     if version is not None and version != ticket.version:
         raise ConflictError("Somebody else changed this first; look again and repeat")
-    if actor.roles == {Role.TECHNICIAN} and ticket.assignee_id != actor.person_id:
-        raise ForbiddenError("This ticket is not assigned to you")
     before = State(ticket.state)
-    after = check(before, action, actor.roles, facts or facts_of(session, ticket))
+    after = check(before, action, actor.roles, facts or facts_of(session, ticket, actor=actor))
     ticket.state = after.value
     _move_clock(ticket, before, after, now)
     if action in VOIDS_VERDICT:
@@ -116,9 +113,10 @@ def void_verdicts(session: Session, ticket: Ticket, now: datetime) -> None:
     """No verdict or waiver given so far counts any longer; a run that is still measured ends without one."""
     for run in query.runs(session, ticket.id):
         if run.voided_at is None:
-            run.voided_at = now
             if run.outcome == Outcome.PENDING:
                 evidence.seal(session, run, ENDED_EARLY, now)
+                device_commands.queue(session, run.serial, "stop", {}, now)
+            run.voided_at = now
     ticket.waived_at = None
     ticket.verified_at = None
     ticket.rearm_at = None

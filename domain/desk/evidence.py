@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,66 +20,54 @@ from domain.store.tables import EvidenceSample, TestRun, VerdictRow
 from domain.verdicts import Verdict
 
 SKEW_MS = 30_000
-"""A constant difference of device and receive time from here on means: the receive time is used (equipment.md §7.0)."""
+"""From here on a constant difference is the clock's error (equipment.md §7.0)."""
 
 
 def append(session: Session, run: TestRun, readings: Iterable[Reading], now: datetime) -> int:
-    """Add the readings of ``run.serial`` that belong to the run; returns how many were new. Redelivery adds nothing."""
+    """Keep the readings of ``run.serial`` that came after the run began; returns how many were new. Redelivery adds nothing.
+
+    What was measured before the run and came late is kept too: :func:`samples` leaves it out when the machine's clock is known.
+    """
     started_ms = to_ms(run.started_at)
     fresh: dict[str, EvidenceSample] = {}
     for reading in readings:
-        placed = _on_our_clock(run, reading)
-        received_before = not reading.backfill and reading.recv_ms is not None and reading.recv_ms < started_ms
-        if placed.ts < started_ms or received_before:
+        if (reading.ts if reading.recv_ms is None else reading.recv_ms) < started_ms:
             continue
-        body = to_body(placed)
-        fresh[_identity(reading, body)] = EvidenceSample(run_id=run.id, identity="", ts_ms=placed.ts, body=body)
+        body = to_body(reading)
+        identity = _identity(body)
+        fresh.setdefault(identity, EvidenceSample(run_id=run.id, identity=identity, ts_ms=body["ts"], body=body))
     known = query.known_identities(session, run.id, list(fresh))
-    for identity, sample in fresh.items():
-        if identity not in known:
-            sample.identity = identity
-            session.add(sample)
-            run.samples += 1
-            run.last_sample_at = now
-    return len(fresh.keys() - known)
+    new = [sample for identity, sample in fresh.items() if identity not in known]
+    if new:
+        session.add_all(new)
+        run.samples += len(new)
+        run.last_sample_at = now
+    return len(new)
 
 
-def _on_our_clock(run: TestRun, reading: Reading) -> Reading:
-    """A constant skew ≥ 30 s is taken off; a jump is remembered on the run, which then cannot pass."""
-    if reading.recv_ms is None or reading.backfill:
-        skew = run.clock_skew_ms or 0
-        return dataclasses.replace(reading, ts=reading.ts + skew) if skew else reading
-    difference = reading.recv_ms - reading.ts
-    if run.clock_skew_ms is None:
-        run.clock_skew_ms = difference if abs(difference) >= SKEW_MS else 0
-    if abs(difference - run.clock_skew_ms) >= SKEW_MS:
-        run.clock_jumped = True
-    return dataclasses.replace(reading, ts=reading.recv_ms) if run.clock_skew_ms else reading
-
-
-def _identity(reading: Reading, body: dict[str, Any]) -> str:
-    if reading.seq is not None:
-        return f"{reading.boot or ''}:{reading.seq}"
-    return f"{reading.ts}:{zlib.crc32(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)):08x}"
+def _identity(body: Mapping[str, Any]) -> str:
+    if "seq" in body:
+        return f"{body.get('boot', '')}:{body['seq']}"
+    said = {key: value for key, value in body.items() if key != "recv"}  # a redelivery comes at another time
+    return f"{body['ts']}:{zlib.crc32(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)):08x}"
 
 
 def to_body(reading: Reading) -> dict[str, Any]:
-    """A reading as it is kept: short keys, nothing that repeats the run's own columns."""
-    body: dict[str, Any] = {"ts": reading.ts, "values": dict(reading.values)}
-    if reading.boot is not None:
-        body["boot"] = reading.boot
-    if reading.seq is not None:
-        body["seq"] = reading.seq
-    if reading.rejected:
-        body["rejected"] = dict(reading.rejected)
-    if reading.backfill:
-        body["backfill"] = True
-    if reading.simulated:
-        body["simulated"] = True
-    return body
+    """A reading as it is kept: short keys, nothing that the run says itself; ``ts`` is what the machine's clock said."""
+    body: dict[str, Any] = {
+        "ts": reading.ts if reading.device_ts is None else reading.device_ts,
+        "values": dict(reading.values),
+        "recv": reading.recv_ms,
+        "boot": reading.boot,
+        "seq": reading.seq,
+        "rejected": dict(reading.rejected) or None,
+        "backfill": reading.backfill or None,
+        "simulated": reading.simulated or None,
+    }
+    return {key: value for key, value in body.items() if value is not None}
 
 
-def from_body(body: dict[str, Any], *, serial: str, equipment_type: str) -> Reading:
+def from_body(body: Mapping[str, Any], *, serial: str, equipment_type: str) -> Reading:
     """The reading that was kept as ``body``."""
     return Reading(
         serial=serial,
@@ -93,14 +81,23 @@ def from_body(body: dict[str, Any], *, serial: str, equipment_type: str) -> Read
         rejected=body.get("rejected", {}),
         backfill=body.get("backfill", False),
         simulated=body.get("simulated", False),
+        recv_ms=body.get("recv"),
     )
 
 
 def samples(session: Session, run: TestRun) -> list[Reading]:
-    """The samples of a run, by device time: live rows, or the sealed evidence after the verdict."""
+    """The samples of a run from its beginning on: live rows, or the sealed evidence after the verdict; the same at any time.
+
+    A machine's clock may be off. What it sent may come late (a queue, a restart) but never early, so the smallest difference
+    of receipt and device time tells where the run began on its clock.
+    """
     sealed = session.get(VerdictRow, run.id)
     bodies = unpack(sealed.evidence) if sealed else query.bodies(session, run.id)
-    return [from_body(body, serial=run.serial, equipment_type=run.card["type"]) for body in bodies]
+    skew = min((body["recv"] - body["ts"] for body in bodies if "recv" in body and "backfill" not in body), default=0)
+    began = to_ms(run.started_at) - (skew if abs(skew) >= SKEW_MS else 0)
+    return [
+        from_body(body, serial=run.serial, equipment_type=run.card["type"]) for body in bodies if body["ts"] >= began
+    ]
 
 
 def pack(bodies: Sequence[dict[str, Any]]) -> tuple[bytes, str]:

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 
 from domain.desk import closing, dispatch, intake, verification, visit
 from domain.desk.actor import Actor
+from domain.desk.door import facts_of
 from domain.desk.form import Form
 from domain.errors import ForbiddenError
 from domain.store.queries import tickets as query
 from domain.store.tables import Ticket
-from domain.tickets.states import ACTIONS, Action
+from domain.tickets.states import ACTIONS, Action, State, permitted
 
 Handler = Callable[[Session, Ticket, Actor, Form, datetime, int | None], Ticket]
 
@@ -57,4 +58,10 @@ def perform(
     handler = HANDLERS.get(action)
     if handler is None:
         raise ForbiddenError("Your role may not '{action}'", action=ACTIONS[action].label)
-    return handler(session, query.ticket(session, ticket_id), actor, form, now, version)
+    return handler(session, query.ticket(session, ticket_id, lock=True), actor, form, now, version)
+
+
+def available(session: Session, actor: Actor, ticket: Ticket, now: datetime) -> tuple[Action, ...]:
+    """The actions that ``perform`` would let this actor take on the ticket now, in table order."""
+    facts = facts_of(session, ticket, actor=actor, telemetry_normal=intake.telemetry_normal(session, ticket, now))
+    return tuple(action for action in permitted(State(ticket.state), actor.roles, facts) if action in HANDLERS)

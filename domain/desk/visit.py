@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from domain.errors import InvalidError
 from domain.store.queries import registry
 from domain.store.queries import tickets as query
 from domain.store.tables import Equipment, Repair, TestRun, Ticket
+from domain.tickets import deadlines
 from domain.tickets.states import Action
 from domain.tickets.states import Kind as TicketKind
 
@@ -26,6 +28,13 @@ REPEAT_WITHIN = timedelta(days=30)
 TEST_INTERVAL_S = 5
 TEST_MODE_MARGIN_S = 900
 """Test mode outlasts the longest run by a quarter of an hour (EJ), then reverts by itself."""
+PROGRAMS = {
+    "soymilk:motor": "grinds",
+    "soymilk:inlet": "fills",
+    "soymilk:electrical": "full",
+    "freshair:fan": "levels",
+}
+"""Plan → program of test mode that shows what the plan must see; the machine's own first one otherwise (wire.md)."""
 
 
 def leave(session: Session, ticket: Ticket, actor: Actor, form: Form, now: datetime, version: int | None) -> Ticket:
@@ -39,6 +48,7 @@ def arrive(session: Session, ticket: Ticket, actor: Actor, form: Form, now: date
     values = checked(Action.ARRIVE, form)
     change(session, ticket, Action.ARRIVE, actor, now, version=version, detail=dict(values))
     ticket.repair_started_at = ticket.repair_started_at or now
+    ticket.muted_until = now + deadlines.MUTE_AT_MOST
     session.flush()
     return ticket
 
@@ -60,6 +70,7 @@ def parts_arrived(
     """The next visit keeps the history."""
     change(session, ticket, Action.PARTS_ARRIVED, actor, now, version=version)
     ticket.dispatched_at = now
+    ticket.window_from = ticket.window_to = None
     session.flush()
     return ticket
 
@@ -126,7 +137,7 @@ def start_run(
     plan: dict[str, Any] | None = None,
 ) -> TestRun:
     """Begin measuring: the run gets its own copy of plan and card, and the machine is asked for test mode."""
-    copied = plan or plan_to_json(plan_of(session, ticket, machine, measure, now))
+    copied = plan or json.loads(plan_to_json(plan_of(session, ticket, machine, measure, now)))
     run = TestRun(
         ticket_id=ticket.id,
         serial=machine.serial,
@@ -141,15 +152,13 @@ def start_run(
         started_at=now,
     )
     session.add(run)
-    ttl_s = int(copied["cap_s"]) + TEST_MODE_MARGIN_S
-    device_commands.queue(
-        session,
-        machine.serial,
-        "test_mode",
-        {"interval_s": TEST_INTERVAL_S, "ttl_s": ttl_s, "program": copied["program"]},
-        now,
-        valid_for=timedelta(seconds=ttl_s),
-    )
+    ttl_s = int(copied["cap_s"] + copied["rest_s"]) + TEST_MODE_MARGIN_S
+    lasts = timedelta(seconds=ttl_s)
+    ticket.muted_until = max(ticket.muted_until or now, now + lasts)
+    params: dict[str, Any] = {"interval_s": TEST_INTERVAL_S, "ttl_s": ttl_s}
+    if copied["key"] in PROGRAMS:
+        params["program"] = PROGRAMS[copied["key"]]
+    device_commands.queue(session, machine.serial, "test_mode", params, now, valid_for=lasts)
     return run
 
 

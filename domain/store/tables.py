@@ -208,6 +208,7 @@ class Ticket(Base):
     guided_at: Mapped[datetime | None]
     dispatched_at: Mapped[datetime | None]
     repair_started_at: Mapped[datetime | None]
+    muted_until: Mapped[datetime | None]
     last_repair_at: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     waived_at: Mapped[datetime | None]
@@ -290,8 +291,6 @@ class TestRun(Base):
     demo_site: Mapped[bool] = mapped_column(default=False)
     started_by_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
     started_at: Mapped[datetime]
-    clock_skew_ms: Mapped[int | None] = mapped_column(BigInteger)
-    clock_jumped: Mapped[bool] = mapped_column(default=False)
     samples: Mapped[int] = mapped_column(default=0)
     last_sample_at: Mapped[datetime | None]
     judged_samples: Mapped[int] = mapped_column(default=0)

@@ -18,6 +18,10 @@ ACCEPT_WITHIN = timedelta(minutes=30)
 """EJ: an assignment that nobody accepts goes back and escalates."""
 REARM_AFTER = timedelta(minutes=30)
 """After a waiver the rules are armed again (architecture.md)."""
+MUTE_AT_MOST = timedelta(hours=8)
+"""A visit keeps findings of the machine to itself for one working day at most (EJ); a test run for as long as it may last."""
+WATCH_FOR = timedelta(hours=72)
+"""How long a machine is watched after a pass on probation or a solution by phone (tickets.md)."""
 REWORK_WITHIN = timedelta(days=30)
 """A fault of the same family within this time of closing is a rework 返修 (EJ)."""
 

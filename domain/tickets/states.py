@@ -99,8 +99,8 @@ STATES: Mapping[State, StateFacts] = {
     State.CANCELLED: StateFacts("Cancelled", "Cancelled", Deadline.ENDED),
 }
 TERMINAL = frozenset(state for state, facts in STATES.items() if facts.deadline is Deadline.ENDED)
-AT_THE_MACHINE = frozenset((State.REPAIRING, State.TESTING, State.VERIFIED))
-"""States in which new findings of the machine join the ticket instead of opening another (architecture.md)."""
+AT_THE_MACHINE = frozenset((State.REPAIRING, State.TESTING))
+"""From repairing to the verdict: new findings of the machine join the ticket instead of opening another (architecture.md)."""
 
 
 class Action(StrEnum):
@@ -148,6 +148,8 @@ class Facts:
     deadline_extended: bool = False
     run_open: bool = False
     """A test run is still being measured."""
+    own_ticket: bool = True
+    """The ticket is assigned to the one who acts; a technician may act on no other."""
 
 
 Guard = Callable[[Facts], str | None]
@@ -310,14 +312,22 @@ def next_state(state: State, action: Action) -> State:
     return target
 
 
+def _may(action: Action, roles: frozenset[Role], facts: Facts) -> bool:
+    allowed = roles & ACTIONS[action].roles
+    return bool(allowed) and (facts.own_ticket or allowed != {Role.TECHNICIAN})
+
+
 def check(state: State, action: Action, roles: frozenset[Role], facts: Facts) -> State:
     """The state after ``action`` by somebody with ``roles``.
 
-    Raises IllegalTransitionError, ForbiddenError (no role of theirs may), or RefusedError with the guard's reason.
+    Raises IllegalTransitionError, ForbiddenError (no role of theirs may, or it is another technician's ticket), or RefusedError
+    with the guard's reason.
     """
     target = next_state(state, action)
     rule = ACTIONS[action]
-    if not roles & rule.roles:
+    if not _may(action, roles, facts):
+        if roles & rule.roles:
+            raise ForbiddenError("This ticket is not assigned to you")
         raise ForbiddenError("Your role may not '{action}'", action=rule.label)
     for guard in rule.guards:
         refusal = guard(facts)
@@ -331,5 +341,5 @@ def permitted(state: State, roles: frozenset[Role], facts: Facts) -> tuple[Actio
     return tuple(
         action
         for action, rule in ACTIONS.items()
-        if state in rule.moves and roles & rule.roles and all(guard(facts) is None for guard in rule.guards)
+        if state in rule.moves and _may(action, roles, facts) and all(guard(facts) is None for guard in rule.guards)
     )

@@ -1,4 +1,4 @@
-"""Reading the samples of a run that is being measured."""
+"""Reading the samples of a run that is being measured, and the commands that wait for its machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from domain.store.tables import EvidenceSample
+from domain.store.tables import DeviceCommand, EvidenceSample
 
 AT_ONCE = 500
 """Bound variables per statement: SQLite allows 32766, but the plan stays good with few."""
@@ -36,4 +36,11 @@ def bodies(session: Session, run_id: int) -> list[dict[str, Any]]:
             .where(EvidenceSample.run_id == run_id)
             .order_by(EvidenceSample.ts_ms, EvidenceSample.identity)
         )
+    )
+
+
+def unsent(session: Session, serial: str) -> list[DeviceCommand]:
+    """Commands to a machine that the gateway has not published yet."""
+    return list(
+        session.scalars(select(DeviceCommand).where(DeviceCommand.serial == serial, DeviceCommand.sent_at.is_(None)))
     )

@@ -24,6 +24,27 @@ def machine(session: Session, serial: str) -> Equipment:
     return found
 
 
+def machine_or_none(session: Session, serial: str) -> Equipment | None:
+    """One machine, None where there is none."""
+    return session.scalar(select(Equipment).where(Equipment.serial == serial))
+
+
+def machine_of_topic(session: Session, topic: str) -> Equipment | None:
+    """The machine that is bound to a foreign topic."""
+    return session.scalar(select(Equipment).where(Equipment.binding_topic == topic))
+
+
+def customer_by_name(session: Session, name: str, phone: str) -> Customer | None:
+    """The customer of this name, and telephone number where one is given."""
+    query = select(Customer).where(Customer.name == name).order_by(Customer.id).limit(1)
+    return session.scalar(query.where(Customer.phone == phone) if phone else query)
+
+
+def site_by_name(session: Session, customer_id: int, name: str) -> Site | None:
+    """The site of this name that a customer has."""
+    return session.scalar(select(Site).where(Site.customer_id == customer_id, Site.name == name).limit(1))
+
+
 def machines(
     session: Session, *, text: str = "", equipment_type: str = "", site_id: int | None = None, limit: int = 500
 ) -> list[Equipment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, or_, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
 from domain.errors import NotFoundError
@@ -20,9 +20,11 @@ from domain.store.tables import (
     Ticket,
     VerdictRow,
 )
-from domain.tickets.states import AT_THE_MACHINE, STATES, TERMINAL, Deadline, State
+from domain.tickets.states import AT_THE_MACHINE, STATES, TERMINAL, Deadline, Kind, State
 
 ENDED = tuple(state.value for state in TERMINAL)
+AT_ONCE = 500
+"""Bound variables per statement."""
 
 
 def _whole(query: Select[Ticket]) -> Select[Ticket]:
@@ -31,9 +33,18 @@ def _whole(query: Select[Ticket]) -> Select[Ticket]:
     )
 
 
-def ticket(session: Session, ticket_id: int) -> Ticket:
-    """One ticket with machine, site, customer and assignee; raises NotFoundError."""
-    found = session.scalar(_whole(select(Ticket)).where(Ticket.id == ticket_id))
+def _locked(query: Select[Ticket], *, skip: bool = False) -> Select[Ticket]:
+    """For a command: nobody else changes these until it commits (PostgreSQL; SQLite has one writer at a time).
+
+    ``skip`` leaves out what somebody else is changing right now; the next tick finds it.
+    """
+    return query.with_for_update(of=Ticket, key_share=True, skip_locked=skip).execution_options(populate_existing=True)
+
+
+def ticket(session: Session, ticket_id: int, *, lock: bool = False) -> Ticket:
+    """One ticket with machine, site, customer and assignee; raises NotFoundError. ``lock`` it to change it."""
+    query = _whole(select(Ticket)).where(Ticket.id == ticket_id)
+    found = session.scalar(_locked(query) if lock else query)
     if found is None:
         raise NotFoundError("There is no ticket {id}", id=ticket_id)
     return found
@@ -80,44 +91,74 @@ def tickets_of_machine(session: Session, serial: str, limit: int = 100) -> list[
 
 
 def open_of_family(session: Session, serial: str, family: str) -> Ticket | None:
-    """The one open ticket of a machine and fault family."""
+    """The one open ticket of a machine and fault family, locked."""
     return session.scalar(
-        select(Ticket).where(Ticket.serial == serial, Ticket.family == family, Ticket.state.not_in(ENDED))
+        _locked(select(Ticket).where(Ticket.serial == serial, Ticket.family == family, Ticket.state.not_in(ENDED)))
     )
 
 
-def at_the_machine(session: Session, serial: str) -> Ticket | None:
-    """The ticket in whose visit the machine is right now: findings of any family belong to it."""
-    return session.scalar(
-        select(Ticket)
-        .where(Ticket.serial == serial, Ticket.state.in_([state.value for state in AT_THE_MACHINE]))
-        .order_by(Ticket.id)
-        .limit(1)
-    )
+def open_repair(session: Session, serial: str) -> Ticket | None:
+    """The newest open repair ticket of a machine, whatever its family, locked."""
+    query = select(Ticket).where(
+        Ticket.serial == serial, Ticket.kind == Kind.REPAIR.value, Ticket.state.not_in(ENDED)
+    )  # fmt: skip
+    return session.scalar(_locked(query.order_by(Ticket.id.desc()).limit(1)))
 
 
-def last_ended_of_family(session: Session, serial: str, family: str, since: datetime) -> Ticket | None:
-    """The latest ticket of machine and family that was closed or solved after ``since``."""
-    return session.scalar(
-        select(Ticket)
-        .where(
-            Ticket.serial == serial,
-            Ticket.family == family,
-            Ticket.state.in_((State.CLOSED.value, State.SOLVED_BY_PHONE.value)),
-            Ticket.ended_at >= since,
-        )
-        .order_by(Ticket.ended_at.desc())
-        .limit(1)
+def keeping_findings(session: Session, serial: str, now: datetime) -> Ticket | None:
+    """The ticket that keeps every finding of the machine to itself, locked: somebody is at the machine, or waived just now."""
+    at_the_machine = Ticket.state.in_([state.value for state in AT_THE_MACHINE]) & (Ticket.muted_until > now)
+    query = select(Ticket).where(Ticket.serial == serial, at_the_machine | (Ticket.rearm_at > now))
+    return session.scalar(_locked(query.order_by(Ticket.rearm_at.is_not(None), Ticket.id).limit(1)))
+
+
+def count_occurrence(session: Session, ticket: Ticket, severity: int) -> None:
+    """One more finding or call of an open ticket. Leaves its version alone: nobody's decision is made stale by it."""
+    session.execute(
+        update(Ticket)
+        .where(Ticket.id == ticket.id)
+        .values(occurrences=Ticket.occurrences + 1, severity=min(ticket.severity, severity))
+        .execution_options(synchronize_session=False)
     )
+    session.refresh(ticket, ["occurrences", "severity"])
+
+
+def last_ended(session: Session, serial: str, since: datetime, *, family: str = "") -> Ticket | None:
+    """The latest repair of a machine (and family) that was closed or solved after ``since``."""
+    query = select(Ticket).where(
+        Ticket.serial == serial,
+        Ticket.kind == Kind.REPAIR.value,
+        Ticket.state.in_((State.CLOSED.value, State.SOLVED_BY_PHONE.value)),
+        Ticket.ended_at >= since,
+    )
+    if family:
+        query = query.where(Ticket.family == family)
+    return session.scalar(query.order_by(Ticket.ended_at.desc(), Ticket.id.desc()).limit(1))
 
 
 def repair_visits(session: Session, serial: str, since: datetime) -> int:
-    """How many closed repair tickets the machine had after ``since``."""
+    """How many repairs of the machine were closed after ``since``."""
     return session.scalar(
         select(func.count()).select_from(Ticket).where(
-            Ticket.serial == serial, Ticket.state == State.CLOSED.value, Ticket.ended_at >= since
+            Ticket.serial == serial, Ticket.kind == Kind.REPAIR.value, Ticket.state == State.CLOSED.value,
+            Ticket.ended_at >= since,
         )
     ) or 0  # fmt: skip
+
+
+def booked_between(session: Session, person_id: int, start: datetime, end: datetime, *, but: int) -> Ticket | None:
+    """Another open ticket whose visit window this technician has in that time."""
+    return session.scalar(
+        select(Ticket)
+        .where(
+            Ticket.assignee_id == person_id,
+            Ticket.id != but,
+            Ticket.state.not_in(ENDED),
+            Ticket.window_from < end,
+            Ticket.window_to > start,
+        )
+        .limit(1)
+    )
 
 
 def with_running_deadline(session: Session, due_before: datetime) -> list[Ticket]:
@@ -125,26 +166,32 @@ def with_running_deadline(session: Session, due_before: datetime) -> list[Ticket
     running = [state.value for state, facts in STATES.items() if facts.deadline is Deadline.RUNS]
     return list(
         session.scalars(
-            select(Ticket).where(Ticket.state.in_(running), Ticket.due_at <= due_before, Ticket.escalated_at.is_(None))
+            _locked(
+                select(Ticket)
+                .where(Ticket.state.in_(running), Ticket.due_at <= due_before, Ticket.escalated_at.is_(None))
+                .order_by(Ticket.id),
+                skip=True,
+            )
         )
     )
 
 
 def dispatched_before(session: Session, moment: datetime) -> list[Ticket]:
     """Tickets that were assigned before ``moment`` and not accepted."""
-    return list(
-        session.scalars(select(Ticket).where(Ticket.state == State.DISPATCHED.value, Ticket.dispatched_at <= moment))
-    )
+    query = _whole(select(Ticket)).where(Ticket.state == State.DISPATCHED.value, Ticket.dispatched_at <= moment)
+    return list(session.scalars(_locked(query.order_by(Ticket.id), skip=True)))
 
 
 def to_rearm(session: Session, now: datetime) -> list[Ticket]:
-    """Waived tickets whose rules are due to be armed again."""
-    return list(session.scalars(select(Ticket).where(Ticket.rearm_at <= now)))
+    """Tickets closed by waiver whose rules are due to be armed again."""
+    query = select(Ticket).where(Ticket.rearm_at <= now, Ticket.state == State.CLOSED.value)
+    return list(session.scalars(_locked(query.order_by(Ticket.id), skip=True)))
 
 
 def guided(session: Session) -> list[Ticket]:
     """Tickets under phone guidance."""
-    return list(session.scalars(select(Ticket).where(Ticket.state == State.GUIDED.value)))
+    query = select(Ticket).where(Ticket.state == State.GUIDED.value).order_by(Ticket.id)
+    return list(session.scalars(_locked(query, skip=True)))
 
 
 def timeline(session: Session, ticket_id: int) -> list[Journal]:
@@ -153,8 +200,17 @@ def timeline(session: Session, ticket_id: int) -> list[Journal]:
 
 
 def journal_after(session: Session, journal_id: int, limit: int = 500) -> list[Journal]:
-    """Journal rows after an id, for the live pages."""
-    return list(session.scalars(select(Journal).where(Journal.id > journal_id).order_by(Journal.id).limit(limit)))
+    """Journal rows after an id, for the live pages; none that a transaction still under way could precede."""
+    query = select(Journal).where(Journal.id > journal_id).order_by(Journal.id).limit(limit)
+    if session.get_bind().dialect.name == "postgresql":
+        query = query.where(text(NOTHING_BEFORE_IT_UNDER_WAY))
+    return list(session.scalars(query))
+
+
+NOTHING_BEFORE_IT_UNDER_WAY = (
+    "journal.xmin::text::bigint < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)"
+)
+"""PostgreSQL gives ids before it commits: a row with a lower id may appear later, and a reader of `id > last` miss it."""
 
 
 def last_journal_id(session: Session) -> int:
@@ -173,10 +229,23 @@ def finding_by_key(session: Session, episode_key: str) -> FindingRow | None:
 
 
 def uncleared_findings(session: Session, serial: str) -> list[FindingRow]:
-    """Episodes of a machine that still last."""
+    """Episodes of a machine that still last, oldest first."""
     return list(
-        session.scalars(select(FindingRow).where(FindingRow.serial == serial, FindingRow.cleared_at_ms.is_(None)))
+        session.scalars(
+            select(FindingRow)
+            .where(FindingRow.serial == serial, FindingRow.cleared_at_ms.is_(None))
+            .order_by(FindingRow.id)
+        )
     )
+
+
+def episodes_of_family(session: Session, serial: str, family: str, since: datetime) -> int:
+    """How many episodes of a family the machine had after ``since``."""
+    return session.scalar(
+        select(func.count()).select_from(FindingRow).where(
+            FindingRow.serial == serial, FindingRow.family == family, FindingRow.recorded_at >= since
+        )
+    ) or 0  # fmt: skip
 
 
 def repairs(session: Session, ticket_id: int) -> list[Repair]:
@@ -208,19 +277,29 @@ def runs_of_machine(session: Session, serial: str, limit: int = 50) -> list[Test
     )
 
 
-def running(session: Session) -> list[TestRun]:
-    """Runs that are still being measured."""
-    return list(session.scalars(select(TestRun).where(TestRun.outcome == "pending", TestRun.voided_at.is_(None))))
+MEASURED = (TestRun.outcome == "pending") & TestRun.voided_at.is_(None)
 
 
-def running_of(session: Session, serials: Sequence[str]) -> dict[str, TestRun]:
-    """The measured run of each of these machines that has one."""
-    found = session.scalars(
-        select(TestRun).where(
-            TestRun.outcome == "pending", TestRun.voided_at.is_(None), TestRun.serial.in_(list(serials))
-        )
-    )
-    return {run.serial: run for run in found}
+def measured_run_ids(session: Session) -> list[tuple[int, int]]:
+    """(run id, ticket id) of the runs that are being measured."""
+    rows = session.execute(select(TestRun.id, TestRun.ticket_id).where(MEASURED).order_by(TestRun.id))
+    return [(run_id, ticket_id) for run_id, ticket_id in rows]
+
+
+def measured_run(session: Session, run_id: int) -> TestRun | None:
+    """A run that is being measured, locked; None when it has ended in the meantime."""
+    query = select(TestRun).where(TestRun.id == run_id, MEASURED).with_for_update(key_share=True)
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def measured_runs_of(session: Session, serials: Sequence[str]) -> dict[str, TestRun]:
+    """The measured run of each of these machines that has one, locked; ``serials`` may be many."""
+    found: dict[str, TestRun] = {}
+    for start in range(0, len(serials), AT_ONCE):
+        query = select(TestRun).where(MEASURED, TestRun.serial.in_(list(serials[start : start + AT_ONCE])))
+        query = query.order_by(TestRun.id).with_for_update(key_share=True)
+        found |= {run.serial: run for run in session.scalars(query.execution_options(populate_existing=True))}
+    return found
 
 
 def verdict(session: Session, run_id: int) -> VerdictRow | None:
