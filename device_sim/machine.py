@@ -288,9 +288,10 @@ class Machine:
         program = params.get("program") or self.physics.programs[0]
         if program not in self.physics.programs:
             raise RejectedCommandError(f"unknown program; known: {', '.join(self.physics.programs)}")
+        active = _seconds(params, "active_s", 0, 7 * 86_400) if "active_s" in params else 0
         self._test_until = self.now_ms + ttl
         self._set_interval(interval, self._test_until)
-        self.physics.start_test(program, self.now_ms)
+        self.physics.start_test(program, self.now_ms, active / 1000)
 
     def _command_stop(self, params: Mapping[str, Any]) -> None:
         self._end_test()

@@ -126,7 +126,7 @@ class TraceSource:
     def power_on(self, now_ms: int) -> None:
         """Nothing to begin."""
 
-    def start_test(self, program: str, now_ms: int) -> None:
+    def start_test(self, program: str, now_ms: int, active_s: float = 0.0) -> None:
         """Unreachable: a record has no programs."""
         raise InvalidError("A recorded trace has no test program")
 

@@ -37,7 +37,7 @@ CO2_M3H = 0.018
 """CO₂ of one sitting person."""
 HEAT_RECOVERY = 0.70
 DUCT_LAG_S = 20.0
-LEVELS_DWELL_S = 240.0
+LEVELS_DWELL_S = 330.0
 
 
 @dataclass(slots=True)
@@ -145,8 +145,8 @@ class FreshAir:
         """The board starts in standby; it finds its level at the next step."""
         self.state, self.level, self._program, self._uptime_ms = "standby", 0, "", 0
 
-    def start_test(self, program: str, now_ms: int) -> None:
-        """``top``: the highest level throughout; ``levels``: four minutes of each, then the highest."""
+    def start_test(self, program: str, now_ms: int, active_s: float = 0.0) -> None:
+        """``top``: the highest level throughout; ``levels``: 5.5 minutes of each, then the highest."""
         self._program, self._program_s = program, 0.0
         self.state, self.level = "standby", 0
 

@@ -60,8 +60,8 @@ class Physics(Protocol):
         """The board starts: whatever program ran is forgotten."""
         ...
 
-    def start_test(self, program: str, now_ms: int) -> None:
-        """Drop what runs now and run ``program`` (one of ``programs``)."""
+    def start_test(self, program: str, now_ms: int, active_s: float = 0.0) -> None:
+        """Drop what runs now and run ``program`` (one of ``programs``), staying active for at least ``active_s``."""
         ...
 
     def end_test(self) -> None:

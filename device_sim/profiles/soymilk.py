@@ -83,7 +83,13 @@ PROGRAMS: Mapping[str, tuple[Phase, ...]] = {
         Phase("soaking", 60),
         Phase("cleaning", 60),
     ),
-    "full": (Phase("filling", share=1.0), Phase("grinding", 180), *BOILED),
+    "full": (
+        Phase("filling", share=1.0),
+        Phase("grinding", 180),
+        Phase("heating"),
+        Phase("boil_hold"),
+        Phase("keep_warm", 1500),
+    ),
 }
 SERVE = (Phase("keep_warm", 900), Phase("dispensing", share=0.25))
 
@@ -156,6 +162,7 @@ class Soymilk:
         self._tripped = False
         self._warming = False
         self._testing = False
+        self._active_until = 0
         self._notices: list[Notice] = []
         self._due: tuple[int, float] | None = None
         self._due_known = False
@@ -192,10 +199,10 @@ class Soymilk:
         self._uptime_ms = 0
         self._due_known = False
 
-    def start_test(self, program: str, now_ms: int) -> None:
-        """Empty the pot if there is something in it, then run ``program``."""
+    def start_test(self, program: str, now_ms: int, active_s: float = 0.0) -> None:
+        """Empty the pot if there is something in it, then run ``program``; its last keep-warm lasts until ``active_s``."""
         self.stop()
-        self._testing = True
+        self._testing, self._active_until = True, now_ms + round(active_s * 1000)
         drain = (Phase("cleaning", 30),) if self.volume_l > 0.5 else ()
         self.begin(program, drain + PROGRAMS[program])
 
@@ -269,7 +276,7 @@ class Soymilk:
             self.state = phase.state
         self._elapsed_s += dt if phase.state != "boil_hold" or self.reading_c >= self.site.boiling_c - 2.0 else 0.0
         self._supervise(dt)
-        if self.state != "fault" and self._finished(phase):
+        if self.state != "fault" and self._finished(phase, now_ms):
             self._program.pop(0)
             self._enter()
 
@@ -308,7 +315,7 @@ class Soymilk:
         if phase.state == "filling":
             self.batch_target_l = phase.share * self.card.batch_l
 
-    def _finished(self, phase: Phase) -> bool:
+    def _finished(self, phase: Phase, now_ms: int) -> bool:
         match phase.state:
             case "filling":
                 return self.metered_l - self._phase_start_l >= self.batch_target_l - 0.5 * self.flow_lpm / 60.0
@@ -320,7 +327,8 @@ class Soymilk:
                 return self.volume_l <= max(0.01, self._phase_start_l * (1.0 - phase.share))
             case "cleaning":
                 return self._elapsed_s >= phase.seconds and self.volume_l < 0.05
-        return self._elapsed_s >= phase.seconds
+        last = len(self._program) == 1 and self._testing
+        return self._elapsed_s >= phase.seconds and not (last and now_ms < self._active_until)
 
     def _next_batch(self, now_ms: int) -> tuple[int, float] | None:
         if not self._due_known:

@@ -193,7 +193,7 @@ def test_the_levels_program_shows_each_level_then_stays_at_the_top() -> None:
     unit = freshair(level=1)
     unit.start_test("levels", START)
     now, seen = START, {}
-    for _ in range(240):
+    for _ in range(300):
         unit.step(now, 5000)
         now += 5000
         seen[unit.level] = seen.get(unit.level, 0) + 5

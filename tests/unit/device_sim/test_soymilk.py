@@ -254,3 +254,13 @@ def test_samples_are_channels_of_the_catalogue_within_their_ranges(two_hours: li
                 assert value >= channel.low, key
             if channel.high is not None:
                 assert value <= channel.high, key
+
+
+def test_a_test_that_must_be_active_for_longer_keeps_warm_for_longer() -> None:
+    physics = soymilk("SMM-10")
+    physics.start_test("cycle", START, active_s=3600)
+    now = START
+    while physics.state != "standby":
+        now = run(physics, 1, now)
+        assert now - START < 5_400_000
+    assert now - START == pytest.approx(3_600_000, abs=5_000)
