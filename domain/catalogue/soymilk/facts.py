@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from math import nan
 
+from domain.catalogue.common import PHASES
 from domain.catalogue.facts import LEFT_ALONE_MS, Facts
 from domain.catalogue.model import ModelCard
 from domain.readings import Reading
@@ -139,6 +140,13 @@ class SoymilkFacts(Facts):
     def heat_ref_w(self) -> float:
         """Healthy heating power in W: the unit's own, else the rated one."""
         return self.reference.get("heating") or self.card.p_heat_w
+
+    @property
+    def imbalance(self) -> float:
+        """(max − min) / mean of the three phase currents; nan where one is absent or nothing flows."""
+        currents = [self.num(f"current_a_{phase}") for phase in PHASES]
+        mean = sum(currents) / 3
+        return (max(currents) - min(currents)) / mean if mean > 0 else nan
 
     @property
     def element_lost_below(self) -> float:

@@ -66,6 +66,13 @@ RULES: tuple[Row, ...] = (
         raises=lambda f: f.pn < 0.90 * f.heat_ref_w,
         clears=lambda f: f.pn > 0.93 * f.heat_ref_w,
     ),
+    Row(  # R06 an element or a line open unbalances the bank [S53], [S15]
+        key="R06", family="heating", severity=P2, kind=REAL, cause="phase_lost", on_s=60, off_s=60, suppressed_by=("R02",),
+        needs=("current_a_a", "current_a_b", "current_a_c"), evidence=("imbalance",),
+        when=lambda f: f.card.phases == 3 and f.state == "heating" and f.heater_on is not False,
+        raises=lambda f: f.imbalance > 0.15,
+        clears=lambda f: f.imbalance < 0.10,
+    ),
     Row(  # R08 leak: EJ
         key="R08", family="water", severity=P1, kind=REAL, cause="leak", needs=("water_flow_lpm",), on_s=300, off_s=60,
         guarded=False, evidence=("flow",),
@@ -77,6 +84,12 @@ RULES: tuple[Row, ...] = (
         guarded=False, evidence=("hold_s",),
         raises=lambda f: f.bad_batch,
         clears=lambda f: not f.bad_batch,
+    ),
+    Row(  # R12 served from below 60 °C [S8]
+        key="R12", family="heating", severity=P2, kind=REAL, cause="too_cold", needs=("temp_c",), on_s=600, off_s=60,
+        when=lambda f: f.state == "keep_warm", evidence=("temp",),
+        raises=lambda f: f.temp < 60.0,
+        clears=lambda f: f.temp > 63.0,
     ),
     Row(  # R13 overflow: EJ, vocabulary [S1,S2]. Wet while cold = the electrode (S-T6)
         key="R13", family="overflow", severity=P3, kind=REAL, cause="electrode", needs=("overflow_electrode",), on_s=0, off_s=60,

@@ -20,6 +20,12 @@ def rested(step_s: float = 5.0, **more: str | None) -> Trace:
     return Trace(step_s=step_s, **more).phase(300, STANDBY)
 
 
+def poor_filter(trace: Trace, seconds: float) -> Trace:
+    for i in range(round(seconds / 30)):
+        trace.sample({**RUNNING, "pm25_in_ugm3": 150.0 + i % 5, "pm25_out_ugm3": 90.0 + i % 3})
+    return trace
+
+
 # --- windows -----------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +195,22 @@ def test_a_whole_redelivered_stretch_changes_nothing(boot: str | None) -> None:
     trace = rested(boot=boot).phase(45, HIGH)
     for repeats in (trace.readings * 3, trace.readings[:60] + trace.readings[40:]):
         assert findings(repeats) == []
+
+
+def test_a_redelivered_sample_with_a_new_time_is_known_by_its_number() -> None:
+    # the gateway dates samples of a machine with a broken clock by their receipt
+    trace = rested().phase(10, STANDBY, temp_c=127.0)
+    again = [replace(trace.readings[-1], ts=trace.at + 5000 * i) for i in range(3)]
+    assert findings([*trace, *again]) == []
+
+
+def test_a_hole_is_a_hole_even_where_the_coverage_would_do() -> None:
+    # R20 asks for half an hour; four minutes of silence in it leave 87 % of the samples
+    for hole, expected in ((0, 1), (60, 1), (240, 0)):
+        trace = poor_filter(Trace("freshair", step_s=30), 660 + 1200).silence(hole)
+        assert len(findings(poor_filter(trace, 900), FAU)) == expected
+    trace = poor_filter(Trace("freshair", step_s=30), 660 + 1200).silence(240)
+    assert len(findings(poor_filter(trace, 2000), FAU)) == 1
 
 
 def test_late_samples_feed_no_rule() -> None:

@@ -17,6 +17,13 @@ from tests.unit.detection.traces import FAU, HEATING, RUNNING, SMM, SMM_60, STAN
 
 FILLING: dict[str, Value] = {"run_state": "filling", "power_w": 20.0, "voltage_v": 220.0, "water_flow_lpm": 6.0}
 GRINDING: dict[str, Value] = {"run_state": "grinding", "power_w": 1500.0, "voltage_v": 220.0}
+AMPS: dict[str, Value] = {
+    "current_a_a": 13.7,
+    "current_a_b": 13.6,
+    "current_a_c": 13.8,
+    "power_w": 9000.0,
+    "voltage_v": 380.0,
+}
 SMM_10 = card_of("soymilk", "SMM-10")
 
 
@@ -76,6 +83,8 @@ REAL_FAULTS = {
         ).phase(400, {"power_w": 8.0}),
         "R04/P2",
     ),
+    "R06": (SMM_60, lambda: smm().phase(300, HEATING, **dict(AMPS, current_a_b=10.0)), "R06/P2"),
+    "R12": (SMM, lambda: smm().phase(900, STANDBY, run_state="keep_warm", temp_c=55.0), "R12/P2"),
     "R07": (SMM, lambda: smm().phase(120, FILLING, water_flow_lpm=0.2), "R07/P3"),
     "R07 by the valve": (SMM, lambda: smm().phase(120, FILLING, water_flow_lpm=0.0, inlet_valve=True), "R07/P3"),
     "R08 in standby": (SMM, lambda: smm().phase(330, STANDBY, water_flow_lpm=0.4), "R08/P1"),
@@ -153,6 +162,20 @@ LOOK_ALIKES = {
     "220 V against neutral on three phases": (SMM_60, lambda: smm().phase(300, STANDBY, voltage_v=220.0)),
     "heater within its spread": (SMM, lambda: smm().phase(300, HEATING, power_w=5700.0)),
     "heating by thermostat": (SMM, lambda: smm().phase(300, HEATING, power_w=10.0, heater_on=False)),
+    "three even phases": (SMM_60, lambda: smm().phase(300, HEATING, **AMPS)),
+    "currents of a machine with one phase": (
+        SMM,
+        lambda: smm().phase(300, HEATING, current_a_a=27.0, current_a_b=0.0, current_a_c=0.0),
+    ),
+    "no current in the pauses of the heater": (
+        SMM_60,
+        lambda: smm().phase(300, HEATING, heater_on=False, current_a_a=0.05, current_a_b=0.0, current_a_c=0.0),
+    ),
+    "kept at 61 °C": (SMM, lambda: smm().phase(900, STANDBY, run_state="keep_warm", temp_c=61.0)),
+    "cold for eight minutes": (
+        SMM,
+        lambda: smm().phase(480, STANDBY, run_state="keep_warm", temp_c=55.0).phase(300, STANDBY),
+    ),
     "boil hold cycling": (SMM, lambda: cycling(smm())),
     "short weak spell": (SMM, lambda: smm().phase(120, HEATING).phase(40, HEATING, power_w=4000.0).phase(120, HEATING)),
     "weak just after the change": (SMM, lambda: smm().phase(60, HEATING, power_w=3000.0).phase(300, HEATING)),
@@ -421,6 +444,15 @@ def test_a_root_cause_silences_its_consequences(
 def test_no_water_silences_no_heat() -> None:
     dry = smm().phase(120, FILLING, water_flow_lpm=0.0).phase(300, HEATING, power_w=10.0)
     assert raised(dry) == ["R07/P3"]
+
+
+def test_a_spike_of_the_probe_counts_once_even_when_it_is_sent_twice() -> None:
+    trace = (
+        boil_with_dip(smm()).phase(120, STANDBY, run_state="keep_warm", temp_c=90.0).phase(120, STANDBY, temp_c=80.0)
+    )
+    unnumbered = [replace(reading, boot=None, seq=None) for reading in trace]
+    assert raised(unnumbered) == []
+    assert raised([r for reading in unnumbered for r in (reading, reading)]) == []
 
 
 def test_a_dead_fan_silences_its_filter() -> None:
