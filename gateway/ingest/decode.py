@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from domain.readings import Reading
 from gateway import samples
@@ -16,11 +16,20 @@ class Decoder:
     """Decodes messages in the order in which they came; remembers only which machines called themselves simulated.
 
     ``registry`` may be replaced at any time. With ``known_only`` messages of machines that are not in it are quarantined.
-    ``strangers`` counts keys that no channel has.
+    ``refresh`` is asked once for a newer registry before a machine counts as unknown. ``strangers`` counts keys that no
+    channel has.
     """
 
-    def __init__(self, adapters: Iterable[Adapter], registry: Registry, *, known_only: bool) -> None:
+    def __init__(
+        self,
+        adapters: Iterable[Adapter],
+        registry: Registry,
+        *,
+        known_only: bool,
+        refresh: Callable[[], bool] | None = None,
+    ) -> None:
         self.registry = registry
+        self._refresh = refresh or (lambda: False)
         self.strangers: Counter[str] = Counter()
         self._adapters = tuple(adapters)
         self._known_only = known_only
@@ -29,12 +38,20 @@ class Decoder:
     def decode(self, message: Message) -> list[Decoded]:
         """What the message says, object by object."""
         try:
-            return [self._marked(decoded) for decoded in self._by_convention(message)]
+            return self._looked_up(message)
         except Unusable as unusable:
             return [samples.held(unusable, message.payload, _serial(message.topic))]
         except Exception as error:  # poison must never stop the loop
             broken = Unusable(Reason.INTERNAL, f"{type(error).__name__}: {error}")
             return [samples.held(broken, message.payload, _serial(message.topic))]
+
+    def _looked_up(self, message: Message) -> list[Decoded]:
+        try:
+            return [self._marked(decoded) for decoded in self._by_convention(message)]
+        except Unusable as unusable:
+            if unusable.reason is not Reason.UNKNOWN_SERIAL or not self._refresh():
+                raise
+        return [self._marked(decoded) for decoded in self._by_convention(message)]
 
     def _by_convention(self, message: Message) -> list[Decoded]:
         for adapter in self._adapters:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 
 from domain.errors import SettingsError, UnavailableError
 
@@ -104,15 +105,14 @@ def _good_end(buffer: bytes) -> int:
 class Spool:
     """An append-only log with one writer and any number of readers (threads of one process).
 
-    ``floor`` is the highest position that a cursor holds: new records never lie behind it, even when the files were lost.
-    ``policy`` decides what a full spool does: ``block`` refuses to append, ``drop_oldest`` gives up the oldest segment.
+    ``id`` names this life of the folder: cursors kept elsewhere are worth nothing in another one. ``policy`` decides what a
+    full spool does: ``block`` refuses to append, ``drop_oldest`` gives up the oldest segment.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        floor: int = 0,
         max_bytes: int = 8 << 30,
         policy: str = "block",
         segment_bytes: int = SEGMENT_BYTES,
@@ -135,8 +135,9 @@ class Spool:
         except OSError as error:
             os.close(self._lock)
             raise SettingsError("The spool folder {path} is used by another gateway", path=folder) from error
+        self.id = _identity(folder)
         self._segments = segments_of(folder)
-        self._active = self._recover(floor)
+        self._active = self._recover()
 
     @property
     def start(self) -> int:
@@ -272,7 +273,7 @@ class Spool:
 
     # --- writing
 
-    def _recover(self, floor: int) -> _Active:
+    def _recover(self) -> _Active:
         try:
             if self._segments:
                 last = self._segments[-1]
@@ -281,9 +282,8 @@ class Spool:
                 if last.size < len(content):
                     self.counts.torn += 1
                     os.truncate(last.path, last.size)
-                if last.end >= floor:
-                    return _Active(last, os.open(last.path, os.O_WRONLY | os.O_APPEND))
-            return self._new_segment(max(floor, self._segments[-1].end if self._segments else 0))
+                return _Active(last, os.open(last.path, os.O_WRONLY | os.O_APPEND))
+            return self._new_segment(0)
         except OSError as error:
             raise SettingsError(
                 "The spool folder {path} cannot be written: {why}", path=self._folder, why=error.strerror
@@ -368,6 +368,13 @@ class Checkpoint:
             raise UnavailableError(
                 "The checkpoint {path} cannot be written: {why}", path=self._path, why=error.strerror
             ) from error
+
+
+def _identity(folder: Path) -> str:
+    path = folder / "id"
+    if not path.exists():
+        path.write_text(uuid4().hex[:16])
+    return path.read_text().strip()
 
 
 def segments_of(folder: Path) -> list[Segment]:

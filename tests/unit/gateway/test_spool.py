@@ -188,11 +188,11 @@ def test_a_disk_error_acknowledges_nothing_and_heals(
     assert bodies_in(spool) == [b"before", b"after"]
 
 
-def test_positions_never_go_back_behind_a_cursor(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, floor=5000)
-    spool.append([b"x"])
-    assert bodies_in(spool, 5000) == [b"x"]
-    assert bodies_in(spool, 0) == [b"x"]
+def test_a_folder_keeps_its_identity_and_a_new_one_has_another(tmp_path: Path) -> None:
+    first = Spool(tmp_path / "a")
+    identity = first.id
+    first.close()
+    assert Spool(tmp_path / "a").id == identity != Spool(tmp_path / "b").id
 
 
 def test_one_gateway_per_folder_and_a_clear_word_about_a_bad_one(tmp_path: Path) -> None:

@@ -1,0 +1,266 @@
+"""What the gateway reads and writes in SQL: machines, cursors, rule states, live status, quarantine, outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from domain.store.tables import (
+    DetectorState,
+    DeviceCommand,
+    Equipment,
+    EquipmentStatus,
+    GatewayCursor,
+    QuarantineRow,
+    Site,
+    Ticket,
+)
+
+HELD, REPLAY, REPLAYED, DROPPED = "held", "replay", "replayed", "dropped"
+"""States of a quarantine row. ``replay`` is a wish that the gateway fulfils at its next tick."""
+HELD_PER_SERIAL = 10_000
+"""A machine that sends nothing but poison fills its own share of the quarantine and no more (EJ)."""
+AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the gateway has to know of a registered machine."""
+
+    serial: str
+    type: str
+    model: str
+    site_id: int
+    altitude_m: float
+    convention: str
+    topic: str
+    zone: str
+    interval_s: float | None
+    simulated: bool
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a machine said since the last flush; None and empty mean 'nothing new'."""
+
+    last_seen_at: datetime | None = None
+    last_ts_ms: int | None = None
+    online: bool | None = None
+    run_state: str | None = None
+    latest: dict[str, Any] = field(default_factory=dict)
+    interval_s: float | None = None
+    fw: str | None = None
+    simulated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Something for the quarantine; (``position``, ``part``) is its identity."""
+
+    position: str
+    part: int
+    received_at: datetime
+    topic: str
+    payload: bytes
+    reason: str
+    explanation: str
+    serial: str | None
+
+
+def machines(session: Session) -> list[Machine]:
+    """Every registered machine."""
+    rows = session.execute(
+        select(
+            Equipment.serial,
+            Equipment.type,
+            Equipment.model,
+            Equipment.site_id,
+            Site.altitude_m,
+            Equipment.binding_convention,
+            Equipment.binding_topic,
+            Equipment.binding_zone,
+            EquipmentStatus.interval_s,
+            EquipmentStatus.simulated,
+        )
+        .join(Site, Site.id == Equipment.site_id)
+        .outerjoin(EquipmentStatus, EquipmentStatus.serial == Equipment.serial)
+    )
+    return [
+        Machine(serial, kind, model, site, altitude, convention, topic or "", zone, interval, bool(simulated))
+        for serial, kind, model, site, altitude, convention, topic, zone, interval, simulated in rows
+    ]
+
+
+def cursor(session: Session, gateway: str) -> tuple[str, datetime | None]:
+    """Up to where findings are committed, and when that was; ("", None) at the very beginning."""
+    row = session.get(GatewayCursor, gateway)
+    return (row.position, row.updated_at) if row else ("", None)
+
+
+def save_cursor(session: Session, gateway: str, position: str, now: datetime) -> None:
+    """Move the cursor; belongs into the transaction that keeps the rule states of ``position``."""
+    session.merge(GatewayCursor(gateway=gateway, position=position, updated_at=now))
+
+
+def detector_dumps(session: Session) -> dict[str, dict[str, Any]]:
+    """Rule states by serial, as of the cursor."""
+    return {row.serial: row.dump for row in session.scalars(select(DetectorState))}
+
+
+def save_dumps(session: Session, position: str, dumps: Mapping[str, dict[str, Any]]) -> None:
+    """Keep the rule states of machines that changed."""
+    present = {row.serial: row for row in _by_serial(session, DetectorState, dumps)}
+    for serial, dump in dumps.items():
+        row = present.get(serial)
+        if row is None:
+            session.add(DetectorState(serial=serial, position=position, dump=dump))
+        else:
+            row.position, row.dump = position, dump
+
+
+def save_seen(session: Session, seen: Mapping[str, Seen]) -> None:
+    """Bring the live status of machines up to date; machines that are no longer registered are left out."""
+    known = set(session.scalars(select(Equipment.serial).where(Equipment.serial.in_(list(seen)))))
+    present = {row.serial: row for row in _by_serial(session, EquipmentStatus, seen)}
+    for serial in known & seen.keys():
+        row = present.get(serial)
+        if row is None:
+            row = EquipmentStatus(serial=serial, latest={}, run_state="", fw="", simulated=False)
+            session.add(row)
+        news = seen[serial]
+        for name in ("last_seen_at", "last_ts_ms", "online", "run_state", "interval_s", "fw", "simulated"):
+            value = getattr(news, name)
+            if value is not None:
+                setattr(row, name, value)
+        if news.latest:
+            row.latest = {**row.latest, **news.latest}
+
+
+def hold(session: Session, held: Sequence[Held]) -> None:
+    """Put things into quarantine, each once for ever, and no more than ``HELD_PER_SERIAL`` of a machine."""
+    positions = sorted({one.position for one in held})
+    known: set[tuple[str, int]] = set()
+    for start in range(0, len(positions), AT_ONCE):
+        rows = session.execute(
+            select(QuarantineRow.spool_position, QuarantineRow.part).where(
+                QuarantineRow.spool_position.in_(positions[start : start + AT_ONCE])
+            )
+        )
+        known.update((position, part) for position, part in rows)
+    room = _room(session, {one.serial for one in held})
+    for one in held:
+        if (one.position, one.part) in known or room[one.serial] <= 0:
+            continue
+        known.add((one.position, one.part))
+        room[one.serial] -= 1
+        session.add(
+            QuarantineRow(
+                spool_position=one.position,
+                part=one.part,
+                received_at=one.received_at,
+                topic=one.topic.encode("utf-8", "replace").decode().replace("\0", "\ufffd"),
+                payload=one.payload,
+                reason=one.reason,
+                explanation=one.explanation.encode("utf-8", "replace").decode().replace("\0", "\ufffd"),
+                serial=one.serial,
+                state=HELD,
+            )
+        )
+
+
+def _room(session: Session, serials: set[str | None]) -> dict[str | None, int]:
+    rows = session.execute(
+        select(QuarantineRow.serial, func.count())
+        .where(
+            QuarantineRow.state == HELD,
+            or_(QuarantineRow.serial.in_([s for s in serials if s is not None]), QuarantineRow.serial.is_(None)),
+        )
+        .group_by(QuarantineRow.serial)
+    )
+    room = dict.fromkeys(serials, HELD_PER_SERIAL)
+    for serial, count in rows:
+        room[serial] = HELD_PER_SERIAL - count
+    return room
+
+
+def quarantine(
+    session: Session, *, state: str = HELD, reason: str = "", serial: str = "", limit: int = 500
+) -> list[QuarantineRow]:
+    """Quarantined things, the latest first."""
+    query = select(QuarantineRow).where(QuarantineRow.state == state).order_by(QuarantineRow.id.desc()).limit(limit)
+    if reason:
+        query = query.where(QuarantineRow.reason == reason)
+    if serial:
+        query = query.where(QuarantineRow.serial == serial)
+    return list(session.scalars(query))
+
+
+def quarantine_counts(session: Session) -> dict[str, int]:
+    """Held things by reason."""
+    rows = session.execute(
+        select(QuarantineRow.reason, func.count()).where(QuarantineRow.state == HELD).group_by(QuarantineRow.reason)
+    )
+    return {str(reason): int(count) for reason, count in rows}
+
+
+def settle(session: Session, ids: Iterable[int], state: str, now: datetime) -> int:
+    """Mark held things as to be replayed, replayed or dropped; returns how many were."""
+    changed = 0
+    for number in ids:
+        row = session.get(QuarantineRow, number)
+        if row is not None and row.state in (HELD, REPLAY) and row.state != state:
+            row.state, row.handled_at, changed = state, now, changed + 1
+    return changed
+
+
+def commands_due(session: Session, now: datetime) -> list[DeviceCommand]:
+    """Commands to be sent now, oldest first."""
+    return list(
+        session.scalars(
+            select(DeviceCommand)
+            .where(
+                DeviceCommand.sent_at.is_(None),
+                DeviceCommand.replied_at.is_(None),
+                DeviceCommand.created_at <= now,
+                DeviceCommand.expires_at > now,
+            )
+            .order_by(DeviceCommand.created_at)
+            .limit(AT_ONCE)
+        )
+    )
+
+
+def expire_commands(session: Session, now: datetime) -> None:
+    """Close commands that nobody sent or answered in time."""
+    overdue = select(DeviceCommand).where(DeviceCommand.replied_at.is_(None), DeviceCommand.expires_at <= now)
+    for command in session.scalars(overdue):
+        command.replied_at, command.ok = now, False
+        command.error = "expired" if command.sent_at is None else "unanswered"
+
+
+def command_answered(session: Session, command_id: str, serial: str, ok: bool, error: str, now: datetime) -> None:
+    """Match a machine's reply; replies to unknown commands and of other machines change nothing."""
+    command = session.get(DeviceCommand, command_id)
+    if command is not None and command.serial == serial:
+        command.replied_at, command.ok, command.error = now, ok, error
+
+
+def verified_after(session: Session, moment: datetime) -> list[tuple[str, datetime]]:
+    """Machines whose repair was verified, or waived, after ``moment``, and when."""
+    rows = session.execute(
+        select(Ticket.serial, Ticket.verified_at).where(Ticket.verified_at > moment, Ticket.serial.is_not(None))
+    )
+    return [(serial, at) for serial, at in rows if serial is not None and at is not None]
+
+
+def _by_serial(session: Session, table: type[Any], serials: Iterable[str]) -> list[Any]:
+    wanted = sorted(serials)
+    found: list[Any] = []
+    for start in range(0, len(wanted), AT_ONCE):
+        found.extend(session.scalars(select(table).where(table.serial.in_(wanted[start : start + AT_ONCE]))))
+    return found

@@ -1,0 +1,57 @@
+"""``python -m gateway``: the gateway with production settings, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+
+import structlog
+
+from domain import settings
+from domain.clock import SystemClock
+from domain.errors import BrewairError
+from gateway.service import Gateway
+
+USAGE_ERROR = 2
+
+
+def log_lines() -> None:
+    """One line per event on stderr: for people on a terminal, JSON elsewhere."""
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """Run until a signal comes. Raises SettingsError where it cannot start."""
+    log_lines()
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    Gateway(settings.load(), SystemClock()).run(stop)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrewairError as error:
+        for line in str(error).splitlines():
+            print(f"gateway: {line}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)

@@ -1,0 +1,246 @@
+"""From the spool to tickets: decode, fold, and commit in one transaction what follows, with the *detected* cursor.
+
+The cursor moves only together with the rule states of its position. After a crash everything behind it is folded again; its
+effects are known by their keys (episode, sample identity, place in the spool), so nothing doubles.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+import structlog
+from sqlalchemy.orm import Session
+
+from domain.clock import SystemClock
+from domain.desk.intake import record_findings
+from domain.desk.verification import append_samples
+from domain.errors import UnavailableError
+from domain.findings import Finding
+from domain.readings import Reading
+from domain.store import ingest as store
+from domain.store.ingest import Held
+from domain.store.session import Sessions
+from gateway.ingest import quarantine
+from gateway.ingest.decode import Decoder
+from gateway.ingest.spool import READ_BYTES, Spool
+from gateway.machines import Machines
+from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
+from gateway.samples import RAW_BYTES
+
+SNAPSHOT_S = 5.0
+"""How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
+PENDING_READINGS = 20_000
+"""So many readings wait for SQL in memory; more stay in the spool."""
+
+Effect = Callable[[Session], object]
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the messages since the last commit brought about."""
+
+    findings: list[Finding] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+
+
+class Detection:
+    """Reads the spool, feeds the machines' rules, writes what follows. Belongs to one thread."""
+
+    def __init__(self, gateway: str, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines) -> None:
+        self.position = spool.start
+        """The *folded* position; the committed one is in SQL."""
+        self.committed = spool.start
+        self.quarantined = 0
+        self._gateway, self._spool, self._decoder, self._sessions = gateway, spool, decoder, sessions
+        self._machines = machines
+        self._effects = Effects()
+        self._time = SystemClock().monotonic
+        self._snapshot_at = self._time() + SNAPSHOT_S
+
+    def load(self) -> datetime | None:
+        """Take up cursor and rule states; returns when they were kept. Raises UnavailableError."""
+        with self._sessions.read() as session:
+            kept, at = store.cursor(session, self._gateway)
+            dumps = store.detector_dumps(session)
+        life, _, position = kept.partition(":")
+        known = life == self._spool.id
+        self.position = self.committed = min(int(position), self._spool.end) if known else self._spool.start
+        self._machines.restore(dumps)
+        return at
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything durable has been folded."""
+        return self.position >= self._spool.end
+
+    @property
+    def urgent(self) -> bool:
+        """Whether something waits that people or machines wait for."""
+        return bool(self._effects.findings or self._effects.replies)
+
+    def step(self, max_bytes: int = READ_BYTES) -> bool:
+        """Fold one chunk; False where there was none, or while too much waits for SQL."""
+        if len(self._effects.readings) >= PENDING_READINGS:
+            return False
+        chunk = self._spool.read(self.position, max_bytes)
+        for position, record in chunk.records:
+            message = Message.unpack(record)
+            for decoded in self._decoder.decode(message):
+                self._take(position, message, decoded)
+        self.position = max(self.position, chunk.end)
+        return bool(chunk.records)
+
+    def silence(self, now: datetime, listening_since: datetime | None) -> None:
+        """Let the rules notice who is silent; not while there is a backlog."""
+        if self.caught_up:
+            self._effects.findings.extend(self._machines.silent(now, listening_since))
+
+    def rearm(self, since: datetime, now: datetime) -> None:
+        """Close the episodes of machines whose repair was verified after ``since``."""
+        with self._sessions.read() as session:
+            verified = store.verified_after(session, since)
+        for serial, at in verified:
+            self._effects.findings.extend(self._machines.rearm(serial, at))
+
+    def flush(self, now: datetime, *, snapshot: bool = False) -> None:
+        """Commit what waits; with ``snapshot``, or when it is time, with cursor and rule states.
+
+        Raises UnavailableError: then everything waits on. An effect that breaks its command is put into quarantine, so that
+        it cannot hold up the others.
+        """
+        snapshot = snapshot or self._time() >= self._snapshot_at
+        moved = snapshot and (self.position != self.committed or bool(self._machines.changed))
+        seen = dict(self._machines.seen)
+        if not (moved or seen or self._waiting()):
+            return
+        dumps = self._machines.dumps() if moved else {}
+        place = self._place(self.position)
+
+        def keep(session: Session) -> None:
+            store.save_seen(session, seen)
+            if moved:
+                store.save_dumps(session, place, dumps)
+                store.save_cursor(session, self._gateway, place, now)
+
+        self._commit(now, keep)
+        self._effects = Effects()
+        self._machines.seen.clear()
+        if moved:
+            self._machines.kept(dumps)
+            self.committed = self.position
+            self._snapshot_at = self._time() + SNAPSHOT_S
+
+    def _take(self, position: int, message: Message, decoded: Decoded) -> None:
+        if isinstance(decoded, Reading):
+            try:
+                self._effects.findings.extend(self._machines.fold(decoded))
+            except Exception as error:  # one machine's poison must not stop the others
+                log.exception("rule_failed", serial=decoded.serial)
+                broken = Quarantined(
+                    Reason.INTERNAL, f"{type(error).__name__}: {error}", message.payload[:RAW_BYTES], decoded.serial
+                )
+                self._hold(position, message, broken)
+                return
+            self._effects.readings.append(_as_the_machine_said(decoded))
+        elif isinstance(decoded, Reply):
+            self._effects.replies.append(decoded)
+        elif isinstance(decoded, Quarantined):
+            self._hold(position, message, decoded)
+        else:
+            assert isinstance(decoded, (Birth, Status))
+            self._machines.told(decoded)
+
+    def _hold(self, position: int, message: Message, item: Quarantined) -> None:
+        self.quarantined += 1
+        self._effects.held.append(quarantine.of_message(self._place(position), message, item))
+
+    def _place(self, position: int) -> str:
+        return f"{self._spool.id}:{position:020d}"
+
+    def _waiting(self) -> bool:
+        effects = self._effects
+        return bool(effects.findings or effects.readings or effects.replies or effects.held)
+
+    def _commit(self, now: datetime, keep: Callable[[Session], None]) -> None:
+        """One transaction; tried twice, as somebody may have been faster, then effect by effect."""
+        for attempt in (1, 2):
+            try:
+                with self._sessions.command() as session:
+                    for _, effect in self._together(now):
+                        effect(session)
+                    keep(session)
+                return
+            except UnavailableError:
+                raise
+            except Exception:
+                log.warning("commit_failed", attempt=attempt, exc_info=attempt == 2)
+        with self._sessions.command() as session:
+            broken = [held for label, effect in self._one_by_one(now) if (held := _alone(session, label, effect, now))]
+            store.hold(session, broken)
+            keep(session)
+
+    def _together(self, now: datetime) -> Iterator[tuple[str, Effect]]:
+        effects = self._effects
+        if effects.findings:
+            yield "findings", partial(record_findings, findings=effects.findings, now=now)
+        if effects.readings:
+            yield "samples", partial(append_samples, readings=effects.readings, now=now)
+        yield from self._small(now)
+
+    def _one_by_one(self, now: datetime) -> Iterator[tuple[str, Effect]]:
+        effects = self._effects
+        for finding in effects.findings:
+            yield f"finding {finding}", partial(record_findings, findings=[finding], now=now)
+        for serial in sorted({reading.serial for reading in effects.readings}):
+            own = [reading for reading in effects.readings if reading.serial == serial]
+            yield f"samples of {serial}", partial(append_samples, readings=own, now=now)
+        yield from self._small(now)
+
+    def _small(self, now: datetime) -> Iterator[tuple[str, Effect]]:
+        if self._effects.held:
+            yield "quarantine", partial(store.hold, held=self._effects.held)
+        for one in self._effects.replies:
+            yield (
+                f"{one}",
+                partial(
+                    store.command_answered, command_id=one.id, serial=one.serial, ok=one.ok, error=one.error, now=now
+                ),
+            )
+
+
+def _alone(session: Session, label: str, effect: Effect, now: datetime) -> Held | None:
+    """Apply one effect in a savepoint; what breaks comes back for the quarantine."""
+    try:
+        with session.begin_nested():
+            effect(session)
+            session.flush()
+    except UnavailableError:
+        raise
+    except Exception as error:
+        log.exception("effect_failed", effect=label)
+        return Held(
+            position=f"effect:{zlib.crc32(label.encode()):08x}",
+            part=0,
+            received_at=now,
+            topic="",
+            payload=label.encode(),
+            reason=Reason.INTERNAL.value,
+            explanation=f"{type(error).__name__}: {error}",
+            serial=None,
+        )
+    return None
+
+
+def _as_the_machine_said(reading: Reading) -> Reading:
+    """Evidence holds the machine's own time, believed or not: the judge decides about clocks."""
+    if reading.device_ts is None:
+        return reading
+    return replace(reading, ts=reading.device_ts, device_ts=None)

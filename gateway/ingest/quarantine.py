@@ -1,0 +1,67 @@
+"""What could not be used, on its way into the quarantine table, where people see, replay or drop it."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime
+
+from domain.clock import from_ms, to_ms
+from domain.store import ingest as store
+from domain.store.ingest import Held
+from domain.store.session import Sessions
+from domain.telemetry.port import RefusedPoint
+from gateway.messages import Message, Quarantined, Reason
+
+REPLAYS_AT_ONCE = 1000
+
+
+def of_message(position: str, message: Message, item: Quarantined) -> Held:
+    """One object or payload; its identity is its place in the spool, so that reading again holds nothing twice."""
+    return Held(
+        position=position,
+        part=item.part,
+        received_at=from_ms(message.recv_ms),
+        topic=message.topic,
+        payload=item.raw,
+        reason=item.reason.value,
+        explanation=item.explanation,
+        serial=item.serial,
+    )
+
+
+def of_point(refused: RefusedPoint, now: datetime) -> Held:
+    """A point that the telemetry store will never take; its line is kept for people, it cannot be replayed."""
+    return Held(
+        position=f"point:{zlib.crc32(refused.line or refused.message.encode()):08x}",
+        part=0,
+        received_at=now,
+        topic="",
+        payload=refused.line,
+        reason=Reason.UNWRITABLE.value,
+        explanation=refused.message,
+        serial=None,
+    )
+
+
+def keep(sessions: Sessions, held: list[Held]) -> None:
+    """Hold things in a transaction of their own. Raises UnavailableError."""
+    with sessions.command() as session:
+        store.hold(session, held)
+
+
+def wanted_again(sessions: Sessions) -> list[tuple[int, Message]]:
+    """What somebody asked to have replayed, oldest first, as messages again with their row ids.
+
+    A point of the telemetry store has no message: it is left where it is.
+    """
+    with sessions.read() as session:
+        rows = store.quarantine(session, state=store.REPLAY, limit=REPLAYS_AT_ONCE)
+        return [
+            (row.id, Message(row.topic, row.payload, to_ms(row.received_at))) for row in reversed(rows) if row.topic
+        ]
+
+
+def replayed(sessions: Sessions, ids: list[int], now: datetime) -> None:
+    """Mark rows whose messages are in the spool again."""
+    with sessions.command() as session:
+        store.settle(session, ids, store.REPLAYED, now)

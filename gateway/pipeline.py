@@ -1,0 +1,199 @@
+"""The whole story of the gateway on one page.
+
+    receive → accept (spool, fdatasync) → acknowledge          depends on the spool alone
+              └─ store    spool → telemetry → checkpoint       waits while the time-series store is away
+              └─ detect   spool → rules → tickets → cursor     waits while SQL is away
+    tick: silence, deadlines, running tests, commands, replays, freeing the spool
+
+A program drives the three in threads (``service.py``); a simulation or a journey drives them in turn with ``ingest``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from domain.clock import Clock, SystemClock, from_ms
+from domain.desk.watch import WATCHES
+from domain.errors import UnavailableError
+from domain.store import ingest as sql
+from domain.store.session import Sessions
+from domain.telemetry.port import RAW_RETENTION, RefusedPoint, Telemetry
+from gateway.adapters.registry import ADAPTERS
+from gateway.detect import Detection
+from gateway.ingest import quarantine
+from gateway.ingest.decode import Decoder
+from gateway.ingest.spool import Checkpoint, Spool
+from gateway.ingest.writer import Writer
+from gateway.machines import Machines, registry_of
+from gateway.messages import Message, Registry
+from gateway.outbox import Publish, send_due
+
+REGISTRY_EVERY_S = 2.0
+LOOK_EVERY_S = 0.5
+PURGE_EVERY = timedelta(hours=6)
+STORE_AT_ONCE = 1000
+
+log = structlog.get_logger()
+
+
+class Pipeline:
+    """Everything between a received message and its consequences.
+
+    ``publish`` sends commands to machines. ``listening_since`` is set by who keeps the connection: silence before it is the
+    gateway's own; None means that nothing was ever missed.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        spool: Spool,
+        checkpoint: Checkpoint,
+        sessions: Sessions,
+        telemetry: Telemetry,
+        clock: Clock,
+        publish: Publish,
+        zone: ZoneInfo,
+        shards: frozenset[int] = frozenset(range(16)),
+        keep_s: float = 3600.0,
+    ) -> None:
+        self.spool, self.telemetry = spool, telemetry
+        self.listening_since: datetime | None = None
+        self.registry = Registry()
+        self.machines = Machines()
+        self.accepted = 0
+        self._sessions, self._clock, self._publish = sessions, clock, publish
+        self._zone, self._shards, self._keep = zone, shards, timedelta(seconds=keep_s)
+        self._for_rules = Decoder(ADAPTERS.values(), self.registry, known_only=True, refresh=self._look_again)
+        self._for_store = Decoder(ADAPTERS.values(), self.registry, known_only=False)
+        self.detection = Detection(gateway, spool, self._for_rules, sessions, self.machines)
+        self.writer = Writer(spool, self._for_store, telemetry, checkpoint, self.refused)
+        self._accepting = threading.Lock()
+        self._wall = SystemClock()
+        self._registry_due = self._next_look = 0.0
+        self._latest_ms = 0
+        self._rearmed_until: datetime | None = None
+        self._purge_due: datetime | None = None
+
+    def load(self) -> None:
+        """Take up registry, cursor and rule states. Raises UnavailableError while SQL is away."""
+        self.refresh_registry()
+        self._rearmed_until = self.detection.load() or self._clock.now()
+
+    def accept(self, messages: Sequence[Message]) -> None:
+        """Make messages durable; after this they may be acknowledged. Raises UnavailableError: then they may not."""
+        with self._accepting:
+            self.spool.append([message.pack() for message in messages])
+            self.accepted += len(messages)
+
+    def store(self) -> bool:
+        """Bring one chunk into the telemetry store; False where there was none."""
+        return self.writer.step()
+
+    def detect(self) -> bool:
+        """Fold one chunk and commit what is urgent; False where there was none."""
+        worked = self.detection.step()
+        if self.detection.urgent:
+            self.detection.flush(self.now())
+        return worked
+
+    def ingest(self, messages: Iterable[Message | tuple[str, bytes, int]]) -> None:
+        """Without threads: everything that follows from messages (or (topic, payload, receipt in ms)) up to tickets.
+
+        Telemetry is written when enough has come together, and at the tick.
+        """
+        given = [one if isinstance(one, Message) else Message(*one) for one in messages]
+        if given:
+            self.accept(given)
+            self._latest_ms = max(self._latest_ms, given[-1].recv_ms)
+        self._next_look = 0.0
+        while self.detect():
+            pass
+        if self.spool.end - self.writer.position >= STORE_AT_ONCE * 200:
+            self.drain()
+
+    def drain(self) -> None:
+        """Write all telemetry that waits."""
+        while self.store():
+            pass
+        self.writer.save()
+
+    def now(self) -> datetime:
+        """Business time; never before the receipt of what was taken in."""
+        return max(self._clock.now(), from_ms(self._latest_ms))
+
+    def tick(self, now: datetime) -> None:
+        """What time alone brings about, up to ``now``. Raises UnavailableError while a store is away; come again then."""
+        if self._wall.monotonic() >= self._registry_due:
+            self.refresh_registry()
+        self._replay(now)
+        self.detection.silence(now, self.listening_since)
+        since, self._rearmed_until = self._rearmed_until or now, now
+        self.detection.rearm(since, now)
+        self.detection.flush(now)
+        for watch in WATCHES:
+            self._watch(watch, now)
+        send_due(self._sessions, self.registry, ADAPTERS, self._publish, now)
+        self._forget(now)
+
+    def refresh_registry(self) -> None:
+        """Read the registered machines again."""
+        with self._sessions.read() as session:
+            machines = sql.machines(session)
+        self.registry = registry_of(machines, self._shards, self._zone)
+        self._for_rules.registry = self._for_store.registry = self.registry
+        self.machines.use(self.registry)
+        self._registry_due = self._wall.monotonic() + REGISTRY_EVERY_S
+        self._next_look = self._wall.monotonic() + LOOK_EVERY_S
+
+    def _look_again(self) -> bool:
+        """A newer registry for a machine that nobody knows; not for every message of a stranger."""
+        if self._wall.monotonic() < self._next_look:
+            return False
+        try:
+            self.refresh_registry()
+        except UnavailableError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Keep cursors and rule states where SQL is there, and close the spool."""
+        try:
+            self.detection.flush(self.now(), snapshot=True)
+        except UnavailableError as error:
+            log.warning("state_not_kept", why=str(error))
+        self.writer.save()
+        self.spool.close()
+
+    def _watch(self, watch: Callable[..., None], now: datetime) -> None:
+        """One watch, one transaction; a broken one is logged and does not hold up the others."""
+        try:
+            with self._sessions.command() as session:
+                watch(session, now)
+        except UnavailableError:
+            raise
+        except Exception:
+            log.exception("watch_failed", watch=getattr(watch, "__name__", str(watch)))
+
+    def _replay(self, now: datetime) -> None:
+        wanted = quarantine.wanted_again(self._sessions)
+        if wanted:
+            self.accept([message for _, message in wanted])
+            quarantine.replayed(self._sessions, [number for number, _ in wanted], now)
+            log.info("replayed", messages=len(wanted))
+
+    def _forget(self, now: datetime) -> None:
+        behind = min(self.writer.position, self.detection.committed)
+        self.spool.release(behind, (self._wall.now() - self._keep).timestamp())
+        if self._purge_due is None or now >= self._purge_due:
+            self._purge_due = now + PURGE_EVERY
+            self.telemetry.purge(round((now - RAW_RETENTION).timestamp() * 1000))
+
+    def refused(self, refused: RefusedPoint) -> None:
+        """Keep a point that the telemetry store will never take. Raises UnavailableError."""
+        quarantine.keep(self._sessions, [quarantine.of_point(refused, self.now())])

@@ -1,0 +1,261 @@
+"""The gateway as a program: stores opened, three threads and a tick, until somebody says stop.
+
+Whatever is away (broker, SQL, telemetry store, disk space) is waited for, with one log line per change of state.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from domain import wire
+from domain.clock import Clock, SystemClock
+from domain.errors import BrewairError, SettingsError, UnavailableError
+from domain.settings import Settings
+from domain.store.schema import upgrade
+from domain.store.session import Sessions, open_engine
+from domain.telemetry.stores import open_telemetry
+from gateway.adapters.registry import ADAPTERS
+from gateway.ingest.paho_receiver import RECEIVERS
+from gateway.ingest.receiver import Receiver
+from gateway.ingest.spool import Checkpoint, Spool
+from gateway.pipeline import Pipeline
+
+POLL_S = 0.1
+CHECKPOINT_EVERY_S = 0.25
+TICK_EVERY_S = 1.0
+LONGEST_BACKOFF_S = 30.0
+STALL_S = 10.0
+"""A loop that did not come round for so long was stopped, or the machine slept: silence before now proves nothing."""
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """Open on construction, ``run`` until ``stop`` is set. ``pipeline`` may be looked at from outside while it runs."""
+
+    def __init__(self, settings: Settings, clock: Clock, rng: random.Random | None = None) -> None:
+        """Raises SettingsError where a folder cannot be written or an address does not fit."""
+        self.name = gateway_name(settings.shards)
+        self._settings, self._clock, self._rng = settings, clock, rng or random.SystemRandom()
+        self._time = SystemClock().monotonic
+        self._stop = threading.Event()
+        self._loaded = threading.Event()
+        self._failure: BaseException | None = None
+        self._engine = _writable(settings, lambda: open_engine(settings.database_url))
+        telemetry = open_telemetry(settings, lambda refused: self.pipeline.refused(refused))
+        spool = Spool(settings.spool_dir, max_bytes=settings.spool_max_bytes, policy=settings.spool_policy)
+        self.receiver: Receiver = RECEIVERS[settings.mqtt_receiver](
+            settings,
+            client_id=self.name,
+            filters=subscriptions(settings.shards),
+            memory=settings.spool_dir / "subscriptions",
+            clock=clock,
+            rng=self._rng,
+        )
+        self.pipeline = Pipeline(
+            gateway=self.name,
+            spool=spool,
+            checkpoint=Checkpoint(settings.spool_dir / "stored"),
+            sessions=Sessions(self._engine),
+            telemetry=telemetry,
+            clock=clock,
+            publish=self.receiver.publish,
+            zone=settings.timezone,
+            shards=settings.shards,
+            keep_s=settings.spool_keep_s,
+        )
+        self.pipeline.listening_since = NEVER
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set, then leave everything in order. Raises what made going on impossible."""
+        threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=f"gateway-{work.__name__.strip('_')}")
+            for work in (self._receive, self._detect, self._store)
+        ]
+        log.info("gateway_started", gateway=self.name, spool=str(self._settings.spool_dir))
+        for thread in threads:
+            thread.start()
+        while not stop.wait(POLL_S) and self._failure is None:
+            pass
+        self._stop.set()
+        self.pipeline.spool.wake()
+        for thread in threads:
+            thread.join()
+        self.pipeline.close()
+        self.pipeline.telemetry.close()
+        self._engine.dispose()
+        log.info("gateway_stopped", accepted=self.pipeline.accepted, stored=self.pipeline.writer.stored)
+        if self._failure is not None:
+            raise self._failure
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            if not isinstance(error, BrewairError):
+                log.exception("gateway_failed", thread=work.__name__)
+            self._failure = self._failure or error
+            self._stop.set()
+
+    # --- the three threads
+
+    def _receive(self) -> None:
+        was_connected = False
+        spool = _Patience("spool", self._rng)
+        while not self._stop.is_set():
+            batch = self.receiver.receive(POLL_S)
+            if self.receiver.connected != was_connected:
+                was_connected = self.receiver.connected
+                self.pipeline.listening_since = self._clock.now() if was_connected else NEVER
+            while batch.messages and not self._stop.is_set():
+                with spool:
+                    self.pipeline.accept(batch.messages)
+                if spool.well:
+                    self.receiver.ack(batch)
+                    break
+                self.receiver.idle(spool.pause_s)
+                self._stop.wait(spool.pause_s)
+        self.receiver.close()
+
+    def _detect(self) -> None:
+        sql = _Patience("sql", self._rng)
+        next_tick = last_round = self._time()
+        while not self._stop.is_set():
+            worked = False
+            with sql:
+                if not self._loaded.is_set():
+                    upgrade(self._engine)
+                    self.pipeline.load()
+                    self._loaded.set()
+                worked = self.pipeline.detect()
+                if self._time() - last_round > STALL_S and self.receiver.connected:
+                    self.pipeline.listening_since = self._clock.now()
+                last_round = self._time()
+                if last_round >= next_tick:
+                    next_tick = last_round + TICK_EVERY_S
+                    self.pipeline.tick(self._clock.now())
+            if not sql.well:
+                self._stop.wait(sql.pause_s)
+                last_round = self._time()
+            elif not worked:
+                self.pipeline.spool.wait(self.pipeline.detection.position, POLL_S)
+
+    def _store(self) -> None:
+        telemetry = _Patience("telemetry", self._rng)
+        ready, saved_at = False, self._time()
+        while not self._stop.is_set():
+            if not self._loaded.wait(POLL_S):
+                continue  # whose foreign topic is whose is written in SQL
+            worked = False
+            with telemetry:
+                if not ready:
+                    self.pipeline.telemetry.setup()
+                    ready = True
+                worked = self.pipeline.store()
+                if not worked or self._time() - saved_at >= CHECKPOINT_EVERY_S:
+                    self.pipeline.writer.save()
+                    saved_at = self._time()
+            if not telemetry.well:
+                self._stop.wait(telemetry.pause_s)
+            elif not worked:
+                self.pipeline.spool.wait(self.pipeline.writer.position, POLL_S)
+
+
+class _Patience:
+    """Swallows UnavailableError inside ``with``: says so once, and how long to wait before the next attempt.
+
+    The wait is at least what the other side asked for, else a random share of a doubling span.
+    """
+
+    def __init__(self, what: str, rng: random.Random) -> None:
+        self.well = True
+        self.pause_s = 0.0
+        self._what, self._rng = what, rng
+        self._failures = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            if not self.well:
+                log.info(f"{self._what}_available")
+            self.well, self._failures, self.pause_s = True, 0, 0.0
+            return False
+        if not isinstance(error, UnavailableError):
+            return False
+        if self.well:
+            log.warning(f"{self._what}_unavailable", why=str(error))
+        self.well = False
+        self._failures += 1
+        longest = min(LONGEST_BACKOFF_S, 0.25 * 2 ** min(self._failures, 10))
+        self.pause_s = max(error.retry_after, self._rng.uniform(0.0, longest))
+        return True
+
+
+def gateway_name(shards: frozenset[int]) -> str:
+    """Client id and name of the cursor: the same shards are always the same gateway (no dots: NATS)."""
+    spans: list[list[int]] = []
+    for shard in sorted(shards):
+        if spans and spans[-1][-1] == shard - 1:
+            spans[-1][-1] = shard
+        else:
+            spans.append([shard, shard])
+    return "brewair-gw-" + "_".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def subscriptions(shards: frozenset[int]) -> list[str]:
+    """MQTT filters of all conventions; native ones only of our shards."""
+    native = (
+        [wire.UP_FILTER]
+        if len(shards) == wire.SHARDS
+        else [f"{wire.ROOT}/{shard:02d}/+/+/up/#" for shard in sorted(shards)]
+    )
+    foreign = [one for adapter in ADAPTERS.values() if adapter.convention for one in adapter.filters]
+    return native + foreign
+
+
+def _writable(settings: Settings, make: Callable[[], Any]) -> Any:
+    """Do something in the data folder; a folder that cannot be written is a matter of settings."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return make()
+    except OSError as error:
+        raise SettingsError(
+            "The data folder {path} cannot be written: {why}", path=settings.data_dir, why=error.strerror
+        ) from error
+
+
+@contextmanager
+def running(settings: Settings, clock: Clock) -> Iterator[Gateway]:
+    """A gateway in threads of this process, for as long as the ``with`` lasts."""
+    stop = threading.Event()
+    gateway = Gateway(settings, clock)
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            gateway.run(stop)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="gateway")
+    thread.start()
+    try:
+        yield gateway
+    finally:
+        stop.set()
+        thread.join()
+    if failure:
+        raise failure[0]
