@@ -32,6 +32,7 @@ app = typer.Typer(help="Simulated machines: scenarios, fleets, recorded traces."
 
 FIXED_START = datetime(2026, 1, 14, tzinfo=UTC)
 """Start of a run that meets no broker: the same seed must give the same bytes on any day."""
+FOREVER = timedelta(days=36_500)
 REAL_STEP_MS = 1_000
 
 Seed = Annotated[int | None, typer.Option(help="Seed of all chance; the same seed gives the same output.")]
@@ -100,7 +101,9 @@ def _report(outcome: Outcome, title: str, as_json: bool) -> None:
 def fleet(
     equipment_type: Annotated[str, typer.Option("--type", help="soymilk or freshair.")] = "soymilk",
     count: Annotated[int, typer.Option(min=1)] = 1,
-    hours: Annotated[float, typer.Option(min=0.0, help="Virtual hours.")] = 24.0,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Virtual hours; default 24, but in real time until stopped.")
+    ] = None,
     interval: Annotated[int, typer.Option(min=1, max=3600, help="Sampling interval in s.")] = 30,
     seed: Seed = None,
     speed: Speed = "max",
@@ -112,7 +115,8 @@ def fleet(
     as_json: AsJson = False,
 ) -> None:
     """A free-running fleet of healthy machines; without a broker it prints counts and a fingerprint."""
-    factor, span = speed_factor(speed), timedelta(hours=hours)
+    factor = speed_factor(speed)
+    span = timedelta(hours=hours) if hours is not None else (FOREVER if factor == 1.0 else timedelta(days=1))
     start_ms = to_ms(_start(start, broker, factor, span))
     number = 1 if seed is None else seed
     machines = Fleet.build(
@@ -120,7 +124,7 @@ def fleet(
     )
     tally, wall_s = _let_live(machines, span, factor, broker, connections, acks, output)
     summary = {
-        "summary": True, "machines": count, "hours": hours, "sampling_s": interval, "samples": tally.samples,
+        "summary": True, "machines": count, "hours": span / timedelta(hours=1), "sampling_s": interval, "samples": tally.samples,
         "messages": tally.messages, "wall_s": round(wall_s, 3), "sha256": tally.sha256,
     }  # fmt: skip
     _conclude(summary, as_json, to_stderr=output == "-")

@@ -60,7 +60,11 @@ class _Line:
         self.name, self.broker, self.publisher, self.topics = name, broker, publisher, topics
         self.up: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.cut = False
-        self.client = client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
+        # A machine is known by its serial; a shared connection by nothing, so that two simulators never fight over a name.
+        own = will is not None
+        self.client = client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=name if own else "", clean_session=not own
+        )
         client.max_inflight_messages_set(IN_FLIGHT)
         client.max_queued_messages_set(0)
         client.reconnect_delay_set(1, 10)
@@ -107,10 +111,11 @@ class _Line:
         self.cut = True
 
     def close(self) -> None:
-        """Say goodbye."""
+        """Say goodbye, if there is anybody to say it to."""
         if not self.cut:
             self.client.disconnect()
             self.client.loop_stop()
+            self.cut = True
 
     def _on_connect(
         self, client: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, code: ReasonCode, __: Properties | None
@@ -140,7 +145,6 @@ class Publisher:
         *,
         connections: int = 1,
         acks: TextIO | None = None,
-        client_prefix: str = "sim",
     ) -> None:
         fleet = list(machines)
         self.acked: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
@@ -152,7 +156,7 @@ class Publisher:
         if self._own:
             groups = [(machine.serial, [machine]) for machine in fleet]
         else:
-            groups = [(f"{client_prefix}-{k}", fleet[k::connections]) for k in range(connections)]
+            groups = [(f"shared-{k}", fleet[k::connections]) for k in range(connections)]
         self._lines = []
         for name, group in groups:
             will = group[0].will if self._own else None
@@ -162,8 +166,12 @@ class Publisher:
 
     def __enter__(self) -> Self:
         """Connect all lines; raises UnavailableError."""
-        for line in self._lines:
-            line.open()
+        try:
+            for line in self._lines:
+                line.open()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
