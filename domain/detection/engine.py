@@ -286,10 +286,8 @@ class Detector:
     def _raise(self, watch: _Watch) -> list[Finding]:
         rule, facts = watch.rule, self._facts
         severity, kind, cause = rule.weigh(facts) if rule.weigh else (rule.severity, rule.kind, rule.cause)
-        hold = _hold_key(rule, cause)
-        if any(peer.open and peer.open.severity <= severity for peer in watch.peers) or facts.ts < self._holds.get(
-            hold, 0
-        ):
+        outranked = any(peer.open and peer.open.severity <= severity for peer in watch.peers)
+        if outranked or facts.ts < self._holds.get(_hold_key(rule, cause), 0):
             return []
         evidence = {name: _figure(getattr(facts, name)) for name in rule.evidence}
         watch.forget()

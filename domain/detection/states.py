@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice, zip_longest
 from math import log, nan
 from statistics import fmean, pstdev
 
@@ -160,10 +161,10 @@ class StateInference(Memory):
             self.edges.popleft()
 
     def _duty(self, ts: int, window_ms: int) -> float:
-        """Share of heater-on time over the last ``window_ms`` (0…1)."""
-        start, edges = ts - window_ms, [*self.edges, ts][: len(self.edges) // 2 * 2 + 2]
-        spans = zip(edges[::2], edges[1::2], strict=False)
-        return sum(max(0, off - max(on, start)) for on, off in spans) / window_ms
+        """Share of heater-on time over the last ``window_ms``, or since it was first seen on if that is shorter (0…1)."""
+        start = max(ts - window_ms, self.edges[0])
+        spans = zip_longest(islice(self.edges, 0, None, 2), islice(self.edges, 1, None, 2), fillvalue=ts)
+        return sum(max(0, off - max(on, start)) for on, off in spans) / max(1, ts - start)
 
     def _cooking(self, ts: int, temp: float, on: bool) -> str | None:
         """heating, boil_hold or keep_warm; None where the heater has nothing to do with this sample."""

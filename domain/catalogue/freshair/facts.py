@@ -121,8 +121,8 @@ class FreshairFacts(Facts):
 
     @property
     def fan_wanted(self) -> bool:
-        """The fan is commanded on, by the reported state or level; a state inferred from its own power proves nothing."""
-        return self.state in _RUNNING and (self.reported or self.level >= 1)
+        """The fan is commanded on: the state says so, or a power above idle from which it was inferred."""
+        return self.state in _RUNNING
 
     @property
     def fan_on(self) -> bool:

@@ -45,6 +45,11 @@ def test_one_false_sample_in_five_is_forgiven_two_are_not() -> None:
     assert raised(strict) == []
 
 
+def test_a_window_begins_with_a_sample_that_agrees() -> None:
+    trace = rested().phase(5, HIGH).phase(15, STANDBY).phase(120, HIGH)
+    assert findings(trace)[0].raised_at == T0 + 300_000 + 20_000 + 60_000
+
+
 def test_flapping_does_not_raise() -> None:
     trace = rested()
     for _ in range(60):
@@ -99,6 +104,15 @@ def test_two_objects_of_one_moment_are_one_sample() -> None:
         trace.at -= trace.step_ms
         trace.sample({"pm25_out_ugm3": 70.0 + wave})
     assert raised(trace, FAU) == ["R20/P3"]
+
+
+def test_two_objects_of_one_moment_count_once() -> None:
+    trace = rested()
+    for _ in range(2):
+        trace.sample({**STANDBY, "temp_c": 127.0})
+        trace.at -= trace.step_ms
+        trace.sample({"lid_open": False})
+    assert raised(trace) == []
 
 
 def test_absence_is_not_zero() -> None:
@@ -195,6 +209,8 @@ def test_a_whole_redelivered_stretch_changes_nothing(boot: str | None) -> None:
     trace = rested(boot=boot).phase(45, HIGH)
     for repeats in (trace.readings * 3, trace.readings[:60] + trace.readings[40:]):
         assert findings(repeats) == []
+    trace.phase(75, HIGH)
+    assert [f.cleared_at for f in findings(trace.readings * 3)] == [None]
 
 
 def test_a_redelivered_sample_with_a_new_time_is_known_by_its_number() -> None:
@@ -243,6 +259,9 @@ def test_samples_of_an_earlier_boot_are_late_not_a_clock_set_back() -> None:
     first = rested().phase(40, HIGH)
     second = Trace(start=first.at, boot="b2").phase(15, HIGH)
     assert findings([*first, *second, *first.readings[:30]]) == []
+    second.phase(60, HIGH)
+    # the old rest would clear what the new boot raised
+    assert [f.cleared_at for f in findings([*first, *second, *first.readings[:50]])] == [None]
 
 
 def test_a_clock_that_jumps_ahead_is_a_hole() -> None:

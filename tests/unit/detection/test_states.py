@@ -171,3 +171,65 @@ def test_memory_survives_json() -> None:
     second = StateInference(SMM)
     second.restore(first.dump())
     assert [second.step(reading) for reading in trace.readings[100:]] == whole[100:]
+
+
+def test_no_supply_normalises_nothing() -> None:
+    inference = StateInference(SMM)
+    inference.step(Reading("M1", "soymilk", T0, {"power_w": 8.0, "voltage_v": 5.0}))
+    assert inference.pn == 8.0
+
+
+def test_a_slow_feed_is_believed_at_once_and_a_fast_one_after_ten_seconds() -> None:
+    slow = Trace(step_s=300).phase(900, {"power_w": 8.0}).phase(900, {"power_w": 6000.0})
+    assert states(slow) == ["standby"] * 3 + ["heating"] * 3
+    fast = Trace(step_s=1).phase(60, {"power_w": 8.0}).phase(60, {"power_w": 6000.0})
+    assert spans(states(fast)) == [("standby", 70), ("heating", 50)]
+
+
+@pytest.mark.parametrize(("ripple", "expected"), [(0.0, "heating"), (250.0, "grinding")])
+def test_ripple_tells_a_motor_from_a_heater_of_the_same_power(ripple: float, expected: str) -> None:
+    # SMM-60: 2650 W may be its motor under load, or the rest of its heater
+    trace = Trace().phase(60, {"power_w": 10.0})
+    for i in range(24):
+        trace.sample({"power_w": 2650.0 + (ripple if i % 2 else -ripple) / 2 * (1 + i % 3)})
+    assert states(trace, SMM_60)[-1] == expected
+
+
+def test_heating_twice_within_ten_minutes_is_not_boil_hold() -> None:
+    trace = Trace().phase(60, {"power_w": 8.0})
+    for _ in range(2):
+        trace.phase(60, {"power_w": 6000.0}).phase(280, {"power_w": 8.0})
+    trace.phase(60, {"power_w": 6000.0})
+    assert "boil_hold" not in states(trace)
+
+
+def test_a_heater_that_is_nearly_always_on_heats() -> None:
+    trace = Trace().phase(60, {"power_w": 8.0})
+    for _ in range(8):
+        trace.phase(85, {"power_w": 6000.0}).phase(15, {"power_w": 8.0})
+    assert "boil_hold" not in states(trace)
+
+
+def test_water_while_grinding_is_cleaning_only_after_a_heat() -> None:
+    wet = {"power_w": 1500.0, "water_flow_lpm": 4.0, "temp_c": 25.0}
+    assert states(Trace().phase(60, {"power_w": 8.0}).phase(60, wet))[-1] == "grinding"
+
+
+def test_an_open_lid_pauses_what_was_running() -> None:
+    trace = Trace().phase(60, {"power_w": 8.0, "lid_open": True}).phase(120, {"power_w": 1500.0, "lid_open": False})
+    trace.phase(60, {"power_w": 8.0, "lid_open": True}).phase(60, {"power_w": 8.0, "lid_open": False})
+    assert [name for name, _ in spans(states(trace))] == ["standby", "grinding", "paused", "standby"]
+
+
+def test_commands_win_over_what_the_power_looks_like() -> None:
+    rest = Trace().phase(60, {"power_w": 10.0})
+    assert states(rest.phase(60, {"power_w": 2210.0, "motor_on": False}), SMM_60)[-1] == "heating"
+    rest = Trace().phase(60, {"power_w": 10.0})
+    assert states(rest.phase(60, {"power_w": 2700.0, "heater_on": False}), SMM_60)[-1] == "grinding"
+    rest = Trace().phase(60, {"power_w": 8.0})
+    assert states(rest.phase(60, {"power_w": 8.0, "heater_on": True}))[-1] == "heating"
+    rest = Trace().phase(60, {"power_w": 8.0})
+    assert states(rest.phase(60, {"power_w": 8.0, "motor_on": True}))[-1] == "grinding"
+    rest = Trace().phase(60, {"power_w": 8.0})
+    assert states(rest.phase(60, {"power_w": 8.0, "inlet_valve": True, "water_flow_lpm": 0.0}))[-1] == "filling"
+    assert states(Trace().phase(60, {"power_w": 8.0}).phase(60, {"heater_on": True}))[-1] == "heating"
