@@ -7,7 +7,6 @@ from dataclasses import replace
 from math import isfinite
 
 from domain.catalogue.plan_model import Criterion, Entry
-from domain.detection.baseline import Baseline
 from domain.detection.engine import Detector
 from domain.findings import Finding, Severity
 from domain.verification.measure import Measured, inside, judged, pending
@@ -35,7 +34,7 @@ def voltage(view: View, criterion: Criterion) -> Measured:
 
 def first_alarm(run: Run, last_row: int) -> tuple[int, Finding] | None:
     """The first P1 or P2 finding, or finding of the original rule, with the row that raised it. R01 never: silence is a gap."""
-    detector = Detector(run.card, "", baseline=Baseline(pn_w=run.baseline))
+    detector = Detector(run.card, "", baseline=run.baseline)
     for row, reading in enumerate(run.readings[: last_row + 1]):
         # one sample per moment, in order: what identifies a redelivery has done its work
         for finding in detector.fold(replace(reading, boot=None, seq=None, recv_ms=None)):

@@ -17,9 +17,13 @@ REORDER_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Samples in order of time, one for each moment. ``obstacles`` are why no pass can come of them, ``notes`` what was done."""
+    """Samples in order of time, one for each moment; ``channels`` are all that the machine sent, usable or not.
+
+    ``obstacles`` are why no pass can come of them, ``notes`` what was done.
+    """
 
     readings: tuple[Reading, ...]
+    channels: frozenset[str]
     obstacles: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -51,7 +55,8 @@ def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
         notes.append(f"The device clock is {-shift / 1000:+.0f} s off; the time of receipt is used")
     # from here on a sample is a sample: what it is worth has been decided above
     readings = tuple(replace(r, ts=r.ts + shift, simulated=False, backfill=False) for r in merged)
-    return Evidence(readings, tuple(obstacles), tuple(notes))
+    channels = frozenset(channel for r in steady for channel in (*r.values, *r.rejected))
+    return Evidence(readings, channels, tuple(obstacles), tuple(notes))
 
 
 def _by_time(samples: Sequence[Reading]) -> Mapping[int, list[Reading]]:

@@ -6,8 +6,9 @@ its level is held against the highest level's values, and a miss is then not ass
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 from statistics import median
 
 from domain.catalogue.freshair.efficiency import eta_min
@@ -100,7 +101,7 @@ def _power_at(view: View, criterion: Criterion, level: int | None, rows: Sequenc
     power = view.pick(_without_heater(view, rows), view.line.numbers("power_w"))
     if power.seconds < limits["min_s"] or not power.dense:
         return pending(f"Too little fan power {_at(level)} without the heater", samples=power.count)
-    own = view.run.baseline.get(f"running:{level}" if level else "running")
+    own = view.run.baseline.pn_w.get(f"running:{level}" if level else "running")
     low = max(limits["low"] * rated, limits["base_low"] * own if own else 0.0)
     high = limits["high_large" if rated > limits["large_w"] else "high"] * rated
     reason = f"Median {power.median:.0f} W {_at(level)}, limits {low:.0f}…{high:.0f} W" + ("" if own else _NO_BASELINE)
@@ -134,16 +135,10 @@ def fan_speed(view: View, criterion: Criterion) -> Measured:
 
 def _after_change(view: View, rows: Sequence[int], settle_ms: float) -> list[int]:
     """Rows without the first moments after a change of level: a fan has inertia (EJ)."""
-    line = view.line
-    changed = {i for i in view.rows if i > view.start and level_of(view, i) != level_of(view, i - 1)}
-    kept: list[int] = []
-    since: int | None = None
-    for before, i in pairwise([rows[0], *rows]) if rows else ():
-        if any(j in changed for j in range(before + 1, i + 1)):
-            since = line.ts[i]
-        if since is None or line.ts[i] - since >= settle_ms:
-            kept.append(i)
-    return kept
+    ts = view.line.ts
+    changed = [i for i in view.rows if i > view.start and level_of(view, i) != level_of(view, i - 1)]
+    latest = [bisect_right(changed, i) - 1 for i in rows]
+    return [i for i, k in zip(rows, latest, strict=True) if k < 0 or ts[i] - ts[changed[k]] >= settle_ms]
 
 
 def airflow(view: View, criterion: Criterion) -> Measured:
@@ -256,16 +251,17 @@ def supply_pm25(view: View, criterion: Criterion) -> Measured:
     """#7: supply air over the last 5 min is not dirtier than the intake."""
     limits, line = criterion.limits, view.line
     if not (line.exists(PM_IN) and line.exists(PM_OUT)):
-        return unknowable("PM2.5 is measured on one side only")
+        return unknowable("PM2.5 is measured on one side only", reached=False)
     if view.card.pm25_out_at == "room":
-        return unknowable("The second PM2.5 sensor is in the room, not in the supply air")
+        return unknowable("The second PM2.5 sensor is in the room, not in the supply air", reached=False)
     rows = view.settled
     since = view.now - limits["last_s"] * 1000 if view.rows else 0
     if not rows or line.ts[rows[0]] > since:
         return pending(f"{limits['last_s']:.0f} s of settled running needed")
     into, out = _pairs(view, [i for i in rows if line.ts[i] >= since])
-    if not into.dense:
-        return pending(_sparse(into), samples=into.count)
+    whole = replace(into, expected=limits["last_s"] * 1000 / (view.interval_ms or 1))
+    if not whole.dense:
+        return pending(_sparse(whole), samples=into.count)
     high = into.median + limits["above_in"]
     reason = f"Median {out.median:.0f} µg/m³, at most {high:.0f}; target {limits['target']:.0f}"
     return judged(inside(out.median, None, high), reason, value=out.median, high=high, samples=out.count)
@@ -275,21 +271,24 @@ def sensors_alive(view: View, criterion: Criterion) -> Measured:
     """#8: each sensor moves within any 10 min, or agrees with its partner."""
     limits, line, rows = criterion.limits, view.line, view.settled
     present = [channel for channel in criterion.channels if line.exists(channel)]
-    moves: list[float] = []
-    count = 0
     for channel in present:
         frozen = _frozen(view, channel, rows, limits["flat_s"] * 1000, limits["partner_ugm3"])
         if frozen is not None:
             name = "intake" if channel == PM_IN else "supply"
             return judged(False, f"The {name} sensor has not moved for {limits['flat_s']:.0f} s", value=0.0, at=frozen)
-        seen = view.pick(rows, line.numbers(channel))
-        if seen.seconds < limits["flat_s"] or not seen.dense:
-            return pending(f"{seen.seconds:.0f} s of each sensor, {limits['flat_s']:.0f} s needed", samples=seen.count)
-        moves.append(max(seen.values) - min(seen.values))
-        count += seen.count
+    seen = [view.pick(rows, line.numbers(channel)) for channel in present]
+    short = next((p for p in seen if p.seconds < limits["flat_s"] or not p.dense), None)
+    if short is not None:
+        return pending(f"{short.seconds:.0f} s of each sensor, {limits['flat_s']:.0f} s needed", samples=short.count)
+    moves = [max(p.values) - min(p.values) for p in seen]
     if not moves:
         return pending("No PM2.5 sensor has reported yet")
-    return judged(True, f"The stiller sensor moved by {min(moves):.0f} µg/m³", value=min(moves), samples=count)
+    return judged(
+        True,
+        f"The stiller sensor moved by {min(moves):.0f} µg/m³",
+        value=min(moves),
+        samples=sum(p.count for p in seen),
+    )
 
 
 def _frozen(view: View, channel: str, rows: Sequence[int], flat_ms: float, partner: float) -> int | None:

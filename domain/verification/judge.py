@@ -83,7 +83,7 @@ def judge(
     """
     evidence = prepare(samples, demo_site=demo_site)
     run = Run(
-        plan=plan, card=card, readings=evidence.readings, baseline=baseline.pn_w if baseline else {},
+        plan=plan, card=card, readings=evidence.readings, channels=evidence.channels, baseline=baseline or Baseline(),
         entries=entries or {}, target_l=target_l, original_rule=original_rule,
     )  # fmt: skip
     return _Judgement(run, evidence, ended=ended, probation_wanted=probation_wanted or plan.probation).verdict()
@@ -210,6 +210,8 @@ class _Judgement:
         if self.ended and any(self._measure(key, view).state is CriterionState.FAIL for key in self.criteria):
             return self._failed(view, last)
         why = [*self.evidence.obstacles]
+        if any(check.kind == "broken" for w in windows for check in w.checks):
+            why.append("A stop or a silence of more than 60 s restarted the count")
         if not view.complete:
             why.append(f"{view.net_active_ms / 1000:.0f} s of {self.run.plan.min_active_s:.0f} s net active time")
         elif open_window and open_window.done_at is None:

@@ -34,9 +34,9 @@ def pending(reason: str, *, samples: int = 0, value: float | None = None, reache
     return Measured(state=CriterionState.PENDING, reason=reason, samples=samples, value=value, reached=reached)
 
 
-def unknowable(reason: str, *, probation: bool = False, value: float | None = None) -> Measured:
+def unknowable(reason: str, *, probation: bool = False, reached: bool = True) -> Measured:
     """Cannot be assessed in this run, whatever comes."""
-    return Measured(state=CriterionState.NOT_ASSESSABLE, reason=reason, probation=probation, value=value)
+    return Measured(state=CriterionState.NOT_ASSESSABLE, reason=reason, probation=probation, reached=reached)
 
 
 def judged(

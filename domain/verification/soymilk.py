@@ -29,7 +29,7 @@ def heating_power(view: View, criterion: Criterion) -> Measured:
     if not power.dense:
         return pending(_sparse(power), samples=power.count)
     low, high = limits["low"] * rated, limits["high"] * rated
-    own = view.run.baseline.get("heating")
+    own = view.run.baseline.pn_w.get("heating")
     if own:
         low, high = max(low, limits["base_low"] * own), min(high, limits["base_high"] * own)
     settled = view.pick(_after_grace(view, rows, limits["dip_grace_s"] * 1000), line.normalised)
@@ -393,7 +393,8 @@ def leak(view: View, criterion: Criterion) -> Measured:
     limits, line = criterion.limits, view.line
     if view.rest is None:
         return pending("The rest phase has not begun")
-    rows = range(view.rest, view.stop + 1)
+    # the meter may still show the water that ran when the valve closed
+    rows = [i for i in range(view.rest, view.stop + 1) if line.ts[i] - line.ts[view.rest] >= HELD_MS]
     rested = (view.now - line.ts[view.rest]) / 1000
     if rested < limits["min_s"]:
         return pending(f"{rested:.0f} s of rest so far")

@@ -16,6 +16,7 @@ from domain.catalogue.electrical import mains_span, normalised_w
 from domain.catalogue.model import ModelCard
 from domain.catalogue.plan_model import TestPlan
 from domain.catalogue.registry import EQUIPMENT
+from domain.detection.baseline import Baseline
 from domain.detection.states import StateInference
 from domain.readings import Reading, Value
 from domain.verification.statistics import Picked
@@ -38,7 +39,8 @@ class Run:
     plan: TestPlan
     card: ModelCard
     readings: tuple[Reading, ...]
-    baseline: Mapping[str, float] = field(default_factory=dict)
+    channels: frozenset[str]
+    baseline: Baseline = field(default_factory=Baseline)
     entries: Mapping[str, float | bool] = field(default_factory=dict)
     target_l: float | None = None
     original_rule: str | None = None
@@ -46,19 +48,19 @@ class Run:
     @cached_property
     def line(self) -> Timeline:
         """The samples as columns."""
-        return Timeline(self.readings, self.card)
+        return Timeline(self.readings, self.channels, self.card)
 
 
 class Timeline:
     """Columns over all samples of a run; row ``i`` is sample ``i``."""
 
-    def __init__(self, readings: Sequence[Reading], card: ModelCard) -> None:
-        self.readings, self.card = readings, card
+    def __init__(self, readings: Sequence[Reading], channels: frozenset[str], card: ModelCard) -> None:
+        self.readings, self.channels, self.card = readings, channels, card
         self.ts = [r.ts for r in readings]
         self.size = len(readings)
         self.gap = [b - a for a, b in zip(self.ts, self.ts[1:], strict=False)] + [0] * (self.size > 0)
         self.held = [min(g, HELD_MS) for g in self.gap]
-        self.states = list(_states(readings, card))
+        self.states = _states(readings, card)
         active = EQUIPMENT[card.type].active_states
         self.active = [state in active for state in self.states]
         worked = (held * on for held, on in zip(self.held, self.active, strict=True))
@@ -81,7 +83,7 @@ class Timeline:
 
     def exists(self, channel: str) -> bool:
         """Whether the machine has this channel: it sent a value at least once, usable or not."""
-        return any(channel in r.values or channel in r.rejected for r in self.readings)
+        return channel in self.channels
 
     @cached_property
     def volts(self) -> tuple[Numbers, Numbers]:
@@ -248,12 +250,23 @@ class View:
         return min(1.0, present * self.interval_ms / span) if span else 0.0
 
 
-def _states(readings: Sequence[Reading], card: ModelCard) -> Iterator[str]:
-    """What each sample says of the machine's state, else what it looks like. An unknown word is no state that counts."""
+def _states(readings: Sequence[Reading], card: ModelCard) -> list[str]:
+    """What each sample says of the machine's state, else what it looks like. An unknown word is no state that counts.
+
+    The inference believes a new signature after 10 s; looking back, the state began with the signature.
+    """
     inference = StateInference(card)
-    for reading in readings:
-        inferred = inference.step(reading)
-        yield reading.text("run_state") or inferred
+    found: list[str] = []
+    for row, reading in enumerate(readings):
+        before, candidate = inference.state, inference.candidate
+        state = inference.step(reading)
+        if before != state == candidate:
+            for earlier in range(row - 1, -1, -1):
+                if readings[earlier].ts < inference.candidate_ts or "run_state" in readings[earlier].values:
+                    break
+                found[earlier] = state
+        found.append(reading.text("run_state") or state)
+    return found
 
 
 def _known(value: float) -> float | None:

@@ -57,7 +57,8 @@ def soymilk(
                 power = card.p_heat_w * volts**2
             rows.append(
                 {
-                    "run_state": leg.state, "voltage_v": card.rated_v * volts + noise(i), "power_w": power + noise(i, 0.004 * power),
+                    "run_state": leg.state, "voltage_v": card.rated_v * volts + noise(i),
+                    "power_w": power + noise(i, 0.004 * power),
                     "temp_c": round(temp + noise(i, 0.05), 2), "water_flow_lpm": flow, "water_total_l": round(total, 3),
                     "inlet_valve": leg.state == "filling", "heater_on": on, "motor_on": leg.state == "grinding",
                     "overflow_electrode": False, "lid_open": False, "_t": t,
