@@ -13,6 +13,7 @@ from domain.errors import BrewairError
 COMMANDS: dict[str, str] = {
     "detect": "cli.detect",
     "judge": "cli.judge",
+    "demo": "cli.demo",
     "doctor": "cli.doctor",
     "sim": "cli.sim",
     "portal": "cli.portal",
