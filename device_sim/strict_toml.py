@@ -6,12 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from device_sim.faults import nearest
 from domain.errors import InvalidError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 
 
 class Table:
@@ -35,7 +39,7 @@ class Table:
         if key not in self.content:
             if default is MISSING:
                 raise self.error(f"{key} is missing")
-            return default  # type: ignore[return-value]
+            return cast(T, default)
         value = self.content[key]
         if convert is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
@@ -46,9 +50,9 @@ class Table:
         except (ValueError, TypeError) as error:
             raise self.error(f"{key}: {error}") from error
 
-    def fill(self, cls: type[T], **converters: Callable[[Any], Any]) -> T:
+    def fill(self, cls: type[D], **converters: Callable[[Any], Any]) -> D:
         """A flat dataclass of this table: fields that have a default may be absent; ``converters`` by field name."""
-        defaults = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
+        defaults = {f.name: f.default for f in fields(cls)}
         self.known(*converters)
         return cls(**{key: self.take(key, convert, defaults[key]) for key, convert in converters.items()})
 

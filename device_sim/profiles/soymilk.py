@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_sim.profiles.physics import Condition, Notice
+from device_sim.profiles.soymilk_programs import PROGRAMS, Phase, batch_program
 from device_sim.site import TAU, Mains, Site, Timetable
 from domain.catalogue.common import PHASES
 from domain.catalogue.model import ModelCard
@@ -46,67 +47,6 @@ WET_LIMIT_S = 60.0
 LEAK_LPM = 0.4
 METER_FULL = 1.15
 """Fill above which foam or liquid really touches the overflow electrode, over a full batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One step of a program. ``seconds`` 0 = it ends by its own condition; ``share`` is of a full batch."""
-
-    state: str
-    seconds: float = 0.0
-    share: float = 0.0
-
-
-PART = 0.30
-"""A test batch: 30 % of a full one (equipment.md §7.3 allows it)."""
-KEEP = Phase("keep_warm", 300)
-BOILED = (Phase("heating"), Phase("boil_hold"), KEEP)
-PROGRAMS: Mapping[str, tuple[Phase, ...]] = {
-    "cycle": (Phase("filling", share=PART), Phase("grinding", 180), *BOILED),
-    "grinds": (
-        Phase("filling", share=PART),
-        Phase("grinding", 150),
-        Phase("soaking", 120),
-        Phase("grinding", 150),
-        Phase("soaking", 120),
-        Phase("grinding", 150),
-        *BOILED,
-    ),
-    "fills": (
-        Phase("filling", share=PART),
-        Phase("grinding", 120),
-        Phase("heating"),
-        Phase("boil_hold"),
-        Phase("keep_warm", 60),
-        Phase("dispensing", share=1.0),
-        Phase("filling", share=PART),
-        Phase("soaking", 60),
-        Phase("cleaning", 60),
-    ),
-    "full": (
-        Phase("filling", share=1.0),
-        Phase("grinding", 180),
-        Phase("heating"),
-        Phase("boil_hold"),
-        Phase("keep_warm", 1500),
-    ),
-}
-SERVE = (Phase("keep_warm", 900), Phase("dispensing", share=0.25))
-
-
-def batch_program(share: float) -> tuple[Phase, ...]:
-    """An owner's batch of ``share`` of a full one: make it, serve it in four parts, clean."""
-    return (
-        Phase("filling", share=share),
-        Phase("grinding", 180),
-        Phase("heating"),
-        Phase("boil_hold"),
-        Phase("filtering", 60),
-        *SERVE * 3,
-        Phase("keep_warm", 900),
-        Phase("dispensing", share=1.0),
-        Phase("cleaning", 240),
-    )
 
 
 @dataclass(slots=True)

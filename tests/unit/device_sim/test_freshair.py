@@ -151,6 +151,12 @@ def test_a_dust_sensor_stays_within_its_data_sheet(seed: int, true: float) -> No
         assert read >= 0.0
 
 
+def test_the_worst_specimen_is_held_to_its_data_sheet_too() -> None:
+    card, rng = CARDS["freshair"]["FAU-300"], random.Random(1)
+    reads = [DustSensor(gain=0.06, offset=4.0).read(100.0, card, rng) for _ in range(500)]
+    assert max(reads) == 110.0
+
+
 def test_a_dust_sensor_has_a_bias_of_its_own_and_noise() -> None:
     card = CARDS["freshair"]["FAU-300"]
     means = []

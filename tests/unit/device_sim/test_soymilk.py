@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from device_sim.profiles import CARDS
-from device_sim.profiles.soymilk import Phase, Soymilk
+from device_sim.profiles.soymilk import Soymilk
+from device_sim.profiles.soymilk_programs import Phase
 from device_sim.site import Site
 from domain.catalogue.model import ModelCard
 from domain.catalogue.soymilk.channels import CHANNELS, STATES
