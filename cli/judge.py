@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def judge(
     """Print the verdict on a file of samples, criterion by criterion."""
     wanted = named_plan(plan)
     nameplate = _card(wanted, model, card)
+    if target_l is not None and not 0 < target_l < inf:
+        raise InvalidError("--target-l must be a volume in litres, not {given}", field="target_l", given=target_l)
     if original_rule is not None and original_rule not in RULE_LABELS:
         raise InvalidError("No rule {rule}; there are {known}", rule=original_rule, known=", ".join(RULE_LABELS))
     verdict = judge_samples(

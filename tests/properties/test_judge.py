@@ -1,0 +1,139 @@
+"""What holds for every run: order, redelivery, and that less evidence never makes more of a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from domain.catalogue.model import ModelCard
+from domain.catalogue.plans import PLANS
+from domain.readings import Reading
+from domain.verdicts import CriterionState, Outcome, Verdict
+from domain.verification.judge import judge
+from tests.unit.verification.traces import BATCH, FAU, SMM, Leg, Values, freshair, readings, soymilk
+
+Run = tuple[str, ModelCard, list[Reading]]
+ENTRIES = {"switch": True, "insulation": 50.0, "forced_trip": 1.0, "cut_out": True}
+SLOW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+_AIR = freshair(1100, step_s=10)
+_BATCH = soymilk(step_s=10)
+_SHORT = soymilk([*BATCH[:4], Leg("heating", 400), Leg("standby", 300), *BATCH[1:]], step_s=10)
+
+
+def verdict(run: Run, **given: object) -> Verdict:
+    key, card, samples = run
+    return judge(PLANS[key], card, samples, entries=ENTRIES, **given)  # type: ignore[arg-type]
+
+
+def _power(factor: float) -> Callable[[Values], dict[str, object]]:
+    return lambda row: {"power_w": float(row["power_w"]) * factor}
+
+
+FAULTS: dict[str, Callable[[Values], dict[str, object]]] = {
+    "weak": _power(0.8),
+    "strong": _power(1.3),
+    "dead": _power(0.02),
+    "sag": lambda row: {"voltage_v": float(row["voltage_v"]) * 0.85},
+    "paused": lambda row: {"run_state": "paused"},
+    "stuck": lambda row: {"temp_c": 50.0, "pm25_out_ugm3": 50.0},
+    "wet": lambda row: {"water_flow_lpm": 0.4},
+    "dirty": lambda row: {"pm25_out_ugm3": 200.0, "overflow_electrode": True},
+    "starved": lambda row: {"airflow_m3h": 150.0, "filter_dp_pa": 10.0},
+}
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """A run of either type in which up to three stretches went wrong, and some samples were lost."""
+    key = draw(st.sampled_from(sorted(PLANS)))
+    base = _AIR if key.startswith("freshair") else draw(st.sampled_from([_BATCH, _SHORT]))
+    rows = [dict(row) for row in base]
+    for _ in range(draw(st.integers(0, 3))):
+        first, length = draw(st.integers(0, len(rows) - 1)), draw(st.integers(1, 60))
+        fault = FAULTS[draw(st.sampled_from(sorted(FAULTS)))]
+        for row in rows[first : first + length]:
+            row.update({k: v for k, v in fault(row).items() if k in row})  # type: ignore[misc]
+    lost = draw(st.sets(st.integers(0, len(rows) - 1), max_size=12))
+    card = FAU if key.startswith("freshair") else SMM
+    return key, card, readings([row for i, row in enumerate(rows) if i not in lost], card)
+
+
+@SLOW
+@given(runs(), st.randoms(use_true_random=False), st.data())
+def test_the_order_of_arrival_and_redelivery_change_nothing(
+    run: Run, chance: st.DataObject, data: st.DataObject
+) -> None:
+    key, card, samples = run
+    again = data.draw(st.lists(st.sampled_from(samples), max_size=30))
+    mixed = [*samples, *again]
+    chance.shuffle(mixed)  # type: ignore[attr-defined]
+    assert verdict((key, card, mixed)) == verdict(run)
+
+
+@SLOW
+@given(runs())
+def test_a_verdict_is_consistent_with_its_criteria(run: Run) -> None:
+    found = verdict(run)
+    states = {c.state for c in found.criteria}
+    needed = [c for c in found.criteria if c.required]
+    assert CriterionState.PENDING not in states
+    assert found.outcome is not Outcome.PENDING
+    assert (found.decided_at is None) == (found.outcome is Outcome.INCONCLUSIVE)
+    assert (CriterionState.FAIL in states) == (found.outcome is Outcome.FAILED)
+    if found.outcome is Outcome.PASSED:
+        assert found.net_active_s >= found.min_active_s
+        assert found.coverage >= 0.9
+        assert all(c.state is CriterionState.PASS or found.probation for c in needed)
+
+
+@SLOW
+@given(runs(), st.integers(0, 119))
+def test_a_live_verdict_stands(run: Run, cut: int) -> None:
+    """What was decided while samples came in is what the whole run is decided as, unless the end of the samples decided it."""
+    key, card, samples = run
+    live = verdict((key, card, samples[:cut]), ended=False)
+    if live.outcome is not Outcome.PENDING:
+        whole = verdict(run)
+        assert (whole.outcome, whole.decided_at) == (live.outcome, live.decided_at)
+
+
+@SLOW
+@given(runs(), st.sampled_from(["power_w", "voltage_v"]))
+def test_without_a_channel_that_must_exist_nothing_passes(run: Run, channel: str) -> None:
+    key, card, samples = run
+    bare = [replace(r, values={k: v for k, v in r.values.items() if k != channel}) for r in samples]
+    assert verdict((key, card, bare)).outcome is not Outcome.PASSED
+
+
+@SLOW
+@given(runs())
+def test_nothing_passes_on_simulated_samples_or_a_bad_clock(run: Run) -> None:
+    key, card, samples = run
+    simulated = [replace(r, simulated=True) for r in samples]
+    assert verdict((key, card, simulated)).outcome is Outcome.INCONCLUSIVE
+    assert verdict((key, card, [replace(r, ts=r.ts % 86_400_000) for r in samples])).outcome is Outcome.INCONCLUSIVE
+    assert verdict((key, card, [*samples, replace(samples[0], ts=0)])).outcome is not Outcome.PASSED
+
+
+@SLOW
+@given(runs(), st.integers(2, 5))
+def test_thinning_out_the_samples_never_makes_a_pass(run: Run, keep: int) -> None:
+    """Every second sample of 10 s is one of 20 s: whatever it shows, it is not enough."""
+    key, card, samples = run
+    assert verdict((key, card, samples[::keep])).outcome is not Outcome.PASSED
+
+
+@SLOW
+@given(runs())
+def test_a_stop_of_the_samples_before_the_decision_never_makes_a_pass(run: Run) -> None:
+    key, card, samples = run
+    whole = verdict(run)
+    if whole.outcome is Outcome.PASSED:
+        before = [r for r in samples if r.ts < (whole.decided_at or 0)]
+        assert verdict((key, card, before)).outcome is Outcome.INCONCLUSIVE
