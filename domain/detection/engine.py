@@ -57,6 +57,10 @@ class _Watch:
         self.window.clear()
         self.agreeing = 0
 
+    def stands(self, t: int, gap_ms: int) -> bool:
+        """Whether this row's condition is open or about to be: enough to explain others away."""
+        return self.open is not None or (bool(self.window) and t - (self.window[-1] >> 1) <= gap_ms)
+
     def lasted(self, agrees: bool, t: int, span_ms: int, gap_ms: int) -> bool:
         """Take in a sample; True when the last ``span_ms`` agree (80 % of at least 3 samples, without a hole)."""
         window = self.window
@@ -180,7 +184,7 @@ class Detector:
                     continue
                 t = own_t if watch.guarded else ts
                 if watch.open is None:
-                    if watch.roots and any(root.open or root.window for root in watch.roots):
+                    if watch.roots and any(r.stands(own_t if r.guarded else ts, gap_ms) for r in watch.roots):
                         continue
                     agrees = rule.raises(facts)
                     if (agrees or watch.window) and watch.lasted(agrees, t, watch.on_ms, gap_ms):

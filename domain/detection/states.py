@@ -142,14 +142,15 @@ class StateInference(Memory):
         return "idle" if power < self._idle_w else "valve" if power <= self._valve_w else ""
 
     def _grinds(self, power: float) -> bool:
-        """Heater or motor, where the power could be either: at the motor's own figure, or with its ripple (CV > 5 %)."""
-        card = self.card
-        if abs(power / card.p_motor_w - 1.0) <= 0.15:
-            return True
+        """Motor rather than heater, where the power could be either: it ripples (CV > 5 %), or is nearer to the motor's own
+        figure than to that of any number of heating elements.
+        """
+        card, n = self.card, max(1, self.card.heater_elements)
         level = [p for p in self.powers if 0.7 * power <= p <= 1.4 * power]
-        if len(level) >= 4:
-            return pstdev(level) > 0.05 * fmean(level)
-        return abs(log(power / card.p_motor_w)) < abs(log(self.pn / card.p_heat_w))
+        if len(level) >= 4 and pstdev(level) > 0.05 * fmean(level):
+            return True
+        elements = min(abs(log(self.pn * n / (k * card.p_heat_w))) for k in range(1, n + 1))
+        return abs(log(power / card.p_motor_w)) < elements
 
     def _note_heater(self, ts: int, on: bool) -> None:
         if on:

@@ -31,13 +31,13 @@ class SoymilkFacts(Facts):
 
     __slots__ = (
         "above", "bad_batch", "batch_id", "best_ms", "bridged", "dip_since", "ever_reported", "fill_seen", "flat_hi", "flat_lo",
-        "flat_ms", "flat_n", "flat_since", "flow", "flow_known", "grind_ms", "heat_due_ms", "heater_on", "hold_s", "hot_seen",
+        "flat_ms", "flat_n", "flat_since", "flow", "grind_ms", "heat_due_ms", "heater_on", "hold_s", "hot_seen",
         "idle_since", "judged", "last_below", "lid", "motor_on", "motor_since", "overflow", "phase", "standby_from", "temp",
         "temp_ts", "temps", "trips", "valve", "was_overflow",
     )  # fmt: skip
     MEMORY = (
         *Facts.MEMORY, "above", "bad_batch", "batch_id", "best_ms", "dip_since", "ever_reported", "fill_seen", "flat_hi",
-        "flat_lo", "flat_n", "flat_since", "flow_known", "grind_ms", "hold_s", "hot_seen", "idle_since", "judged", "last_below",
+        "flat_lo", "flat_n", "flat_since", "grind_ms", "hold_s", "hot_seen", "idle_since", "judged", "last_below",
         "motor_since", "phase", "standby_from", "temp_ts", "temps", "trips", "was_overflow",
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ class SoymilkFacts(Facts):
         self.flat_lo = self.flat_hi = 0.0
         self.flat_n = self.flat_ms = 0
         # what should come next, where no state is reported
-        self.ever_reported = self.flow_known = self.fill_seen = False
+        self.ever_reported = self.fill_seen = False
         self.grind_ms = self.heat_due_ms = 0
         self.idle_since: int | None = None
 
@@ -225,12 +225,11 @@ class SoymilkFacts(Facts):
         self.flat_ms = self.ts - self.flat_since if self.flat_n >= _FLAT_SAMPLES else 0
 
     def _expect_heat(self) -> None:
-        """After a fill and a grind of a minute comes heat; a rinse (cleaning) or a heat in between settles it."""
-        self.flow_known = self.flow_known or self.flow == self.flow
-        self.fill_seen = self.fill_seen or self.state == "filling" or not self.flow_known
+        """After a fill and a minute of grinding comes heat. A rinse turns the mill without load (EJ: < 0.7 Pm), or settles it."""
+        self.fill_seen = self.fill_seen or self.state == "filling"
         if self.state in ("heating", "boil_hold", "keep_warm", "cleaning"):
             self.grind_ms, self.fill_seen = 0, False
-        elif self.state == "grinding" and 0 < self.dt_ms <= LEFT_ALONE_MS and not self.changed:
+        elif self.state == "grinding" and self.power >= 0.7 * self.card.p_motor_w and self.dt_ms <= LEFT_ALONE_MS:
             self.grind_ms += self.dt_ms
         idle = self.state in _IDLE and self.fill_seen and self.grind_ms >= 60_000
         if not idle or self.dt_ms > LEFT_ALONE_MS:
