@@ -28,7 +28,8 @@ def voltage(view: View, criterion: Criterion) -> Measured:
     reason = f"{p5:.1f}…{p95:.1f} V, limits {low:.1f}…{high:.1f} V"
     if not (inside(p5, low, None) and inside(p95, None, high)):
         worst = p5 if not inside(p5, low, None) else p95
-        return pending(f"Site supply: {reason}", samples=lowest.count, value=worst)
+        again = max(lowest.recovers_ms(5, low, None), highest.recovers_ms(95, None, high))
+        return pending(f"Site supply: {reason}", samples=lowest.count, value=worst, retry_ms=again)
     return judged(True, reason, value=lowest.median, low=low, high=high, samples=lowest.count)
 
 

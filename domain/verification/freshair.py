@@ -13,6 +13,7 @@ from statistics import median
 
 from domain.catalogue.freshair.efficiency import eta_min
 from domain.catalogue.plan_model import Criterion
+from domain.verdicts import CriterionState
 from domain.verification.measure import EPSILON, Measured, inside, judged, pending, unknowable
 from domain.verification.statistics import Picked
 from domain.verification.timeline import GAP_MS, View
@@ -20,20 +21,14 @@ from domain.verification.timeline import GAP_MS, View
 PM_IN, PM_OUT = "pm25_in_ugm3", "pm25_out_ugm3"
 
 
-def level_of(view: View, row: int) -> int | None:
-    """The reported level of a row, counted from 1; None where there is none."""
-    level = view.line.numbers("level")[row]
-    return round(level) if level is not None and level >= 0.5 else None
-
-
 def levels(view: View, min_s: float) -> dict[int | None, Sequence[int]]:
     """Settled rows by level, for each level that ran at least ``min_s``; under None all, where no level is reported."""
     rows = view.settled
-    if not any(level_of(view, i) is not None for i in view.rows):
+    if not any(level is not None for level in view.line.levels[view.start : view.stop + 1]):
         return {None: rows} if view.seconds(rows) >= min_s else {}
     by_level: dict[int | None, list[int]] = {}
     for i in rows:
-        level = level_of(view, i)
+        level = view.line.levels[i]
         if level is not None:
             by_level.setdefault(level, []).append(i)
     return {level: found for level, found in by_level.items() if view.seconds(found) >= min_s}
@@ -63,10 +58,13 @@ def _short(min_s: float) -> Measured:
     return pending(f"No level has run for {min_s:.0f} s yet")
 
 
-def _held_against(level: int | None, result: Measured) -> Measured:
+def _held_against(level: int | None, picked: Picked, result: Measured) -> Measured:
     """A miss at a level that nobody knows is no miss."""
-    if level is None and result.state == "fail":
-        return pending(f"The level is not reported: {result.reason}", samples=result.samples, value=result.value)
+    if level is None and result.state is CriterionState.FAIL:
+        return pending(
+            f"The level is not reported: {result.reason}", samples=result.samples, value=result.value,
+            retry_ms=picked.recovers_ms(50.0, result.low, result.high),
+        )  # fmt: skip
     return result
 
 
@@ -106,7 +104,7 @@ def _power_at(view: View, criterion: Criterion, level: int | None, rows: Sequenc
     high = limits["high_large" if rated > limits["large_w"] else "high"] * rated
     reason = f"Median {power.median:.0f} W {_at(level)}, limits {low:.0f}…{high:.0f} W" + ("" if own else _NO_BASELINE)
     ok = inside(power.median, low, high)
-    return _held_against(level, judged(ok, reason, value=power.median, low=low, high=high, samples=power.count))
+    return _held_against(level, power, judged(ok, reason, value=power.median, low=low, high=high, samples=power.count))
 
 
 def fan_speed(view: View, criterion: Criterion) -> Measured:
@@ -130,13 +128,13 @@ def fan_speed(view: View, criterion: Criterion) -> Measured:
         return judged(False, reason, value=speed.median, low=low, high=high, samples=speed.count)
     reason = f"Median {speed.median:.0f} rpm {_at(level)}, limits {low:.0f}…{high:.0f}; varies by {wobble:.1f} %"
     ok = inside(speed.median, low, high)
-    return _held_against(level, judged(ok, reason, value=speed.median, low=low, high=high, samples=speed.count))
+    return _held_against(level, speed, judged(ok, reason, value=speed.median, low=low, high=high, samples=speed.count))
 
 
 def _after_change(view: View, rows: Sequence[int], settle_ms: float) -> list[int]:
     """Rows without the first moments after a change of level: a fan has inertia (EJ)."""
     ts = view.line.ts
-    changed = [i for i in view.rows if i > view.start and level_of(view, i) != level_of(view, i - 1)]
+    changed = [i for i in view.rows if i > view.start and view.line.levels[i] != view.line.levels[i - 1]]
     latest = [bisect_right(changed, i) - 1 for i in rows]
     return [i for i, k in zip(rows, latest, strict=True) if k < 0 or ts[i] - ts[changed[k]] >= settle_ms]
 
@@ -161,14 +159,14 @@ def airflow(view: View, criterion: Criterion) -> Measured:
     low = limits["low"] * rated
     reason = f"Median {flow.median:.0f} m³/h {_at(level)}, at least {low:.0f}"
     ok = inside(flow.median, low, None)
-    return _held_against(level, judged(ok, reason, value=flow.median, low=low, samples=flow.count))
+    return _held_against(level, flow, judged(ok, reason, value=flow.median, low=low, samples=flow.count))
 
 
 def _starved(view: View, column: Sequence[float | None], share: float, for_ms: float) -> int | None:
     since: int | None = None
     last = 0
     for i in view.settled:
-        flow, level = column[i], level_of(view, i)
+        flow, level = column[i], view.line.levels[i]
         if flow is None:
             continue
         rated = _rated(view.card.airflow_m3h, level) if level is not None else 0.0

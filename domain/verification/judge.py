@@ -8,6 +8,7 @@ Inconclusive outranks Passed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from domain.catalogue.model import ModelCard
 from domain.catalogue.plan_model import Criterion, TestPlan
@@ -89,6 +90,14 @@ def judge(
     return _Judgement(run, evidence, ended=ended, probation_wanted=probation_wanted or plan.probation).verdict()
 
 
+class _Blocked(NamedTuple):
+    """A required criterion that cannot be judged yet, in this rest phase, and not before the time ``until``."""
+
+    key: str
+    rest: int | None
+    until: int
+
+
 class _Judgement:
     """The walk through one run; lives for one call of :func:`judge`."""
 
@@ -116,20 +125,29 @@ class _Judgement:
 
     def _in(self, window: Window) -> Verdict | None:
         fatal = self._first_lasting_failure(window)
-        blocker: str | None = None
+        blocked: _Blocked | None = None
         for check in window.checks:
             if fatal is not None and check.row >= fatal:
                 break
             view = self._view(window, check.stop, check.rest)
             if check.kind == "candidate":
-                decided, blocker = self._candidate(view, check, blocker)
-                if decided:
-                    return decided
+                if self.evidence.obstacles or (blocked and self._still(blocked, view)):
+                    continue
+                found = self._candidate(view, check)
+                if isinstance(found, Verdict):
+                    return found
+                blocked = found
             else:
                 keys = RESTING if check.kind == "rest_broken" else tuple(self.criteria)
                 if any(self._measure(key, view).state is CriterionState.FAIL for key in keys if key in self.criteria):
                     return self._failed(view, check.row)
         return None if fatal is None else self._failed(self._view(window, fatal, self._rest_at(window, fatal)), fatal)
+
+    def _still(self, blocked: _Blocked, view: View) -> bool:
+        """Whether what stood in the way a moment ago still does; saves the rest of the work."""
+        if view.rest == blocked.rest and view.now < blocked.until:
+            return True
+        return self._blocks(blocked.key, self._measure(blocked.key, view))
 
     def _first_lasting_failure(self, window: Window) -> int | None:
         """Row of the first failure in this window that no further sample can heal."""
@@ -138,21 +156,19 @@ class _Judgement:
         rows.append(self.alarm[0] if self.alarm and self.alarm[0] <= window.last else None)
         return min((row for row in rows if row is not None), default=None)
 
-    def _candidate(self, view: View, check: Check, blocker: str | None) -> tuple[Verdict | None, str | None]:
-        """Decide if all is fulfilled; else name the criterion that stands in the way, which is then asked first."""
-        if self.evidence.obstacles or (blocker and self._blocks(blocker, self._measure(blocker, view))):
-            return None, blocker
+    def _candidate(self, view: View, check: Check) -> Verdict | _Blocked | None:
+        """The verdict if all is fulfilled, else the criterion that stands in the way; None where the samples are too thin."""
         if _too_thin(view):
-            return None, None
+            return None
         found = {key: self._measure(key, view) for key in self.criteria}
-        blocker = next((key for key, measured in found.items() if self._blocks(key, measured)), None)
-        if blocker:
-            return None, blocker
+        for key, measured in found.items():
+            if self._blocks(key, measured):
+                return _Blocked(key, view.rest, view.now + measured.retry_ms)
         if any(m.state is CriterionState.FAIL for m in found.values()):
-            return self._failed(view, check.row), None
+            return self._failed(view, check.row)
         asked = self.criteria.keys() & set(self.run.plan.required)
         probation = self.probation_wanted or any(m.probation for key, m in found.items() if key in asked)
-        return self._verdict(Outcome.PASSED, view, self._now(check.row), (), probation=probation), None
+        return self._verdict(Outcome.PASSED, view, self._now(check.row), (), probation=probation)
 
     def _blocks(self, key: str, measured: Measured) -> bool:
         """Whether a required criterion is not yet, or cannot be, judged; clean air does not block, it brings probation."""

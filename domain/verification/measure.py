@@ -15,7 +15,7 @@ class Measured:
 
     ``PENDING``: more samples may decide it; ``NOT_ASSESSABLE``: none in this run can. ``at`` is the row of a failure that no
     further sample can heal. ``probation``: a pass of the run would be on probation. ``reached``: the run got to what the
-    criterion is about.
+    criterion is about. ``retry_ms``: asking again is in vain until at least so much time has passed.
     """
 
     state: CriterionState
@@ -27,11 +27,16 @@ class Measured:
     at: int | None = None
     probation: bool = False
     reached: bool = True
+    retry_ms: int = 0
 
 
-def pending(reason: str, *, samples: int = 0, value: float | None = None, reached: bool = True) -> Measured:
+def pending(
+    reason: str, *, samples: int = 0, value: float | None = None, reached: bool = True, retry_ms: int = 0
+) -> Measured:
     """Not enough yet."""
-    return Measured(state=CriterionState.PENDING, reason=reason, samples=samples, value=value, reached=reached)
+    return Measured(
+        state=CriterionState.PENDING, reason=reason, samples=samples, value=value, reached=reached, retry_ms=retry_ms
+    )
 
 
 def unknowable(reason: str, *, probation: bool = False, reached: bool = True) -> Measured:

@@ -51,6 +51,13 @@ class Picked:
         """The 50th percentile."""
         return self.percentile(50.0)
 
+    def recovers_ms(self, percent: float, low: float | None, high: float | None) -> int:
+        """How much good time must be added, at the least, before the percentile can be inside ``low`` … ``high`` again."""
+        below = sum(w for v, w in zip(self.values, self.weights, strict=True) if low is not None and v < low)
+        above = sum(w for v, w in zip(self.values, self.weights, strict=True) if high is not None and v > high)
+        wanted = max(below / (percent / 100.0), above / (1.0 - percent / 100.0))
+        return max(0, int(wanted) - sum(self.weights))
+
     @property
     def variation(self) -> float:
         """Coefficient of variation: standard deviation over mean (0 where the mean is 0)."""

@@ -112,6 +112,11 @@ class Timeline:
         ]
 
     @cached_property
+    def levels(self) -> Sequence[int | None]:
+        """The reported level of each row, counted from 1; None where there is none."""
+        return [round(v) if v is not None and v >= 0.5 else None for v in self.numbers("level")]
+
+    @cached_property
     def heater_on(self) -> Sequence[bool]:
         """In ``heating`` with the heater commanded; without the command channel, all of ``heating``."""
         commands = self.column("heater_on")
