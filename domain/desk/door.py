@@ -51,6 +51,7 @@ def facts_of(session: Session, ticket: Ticket, *, actor: Actor | None = None, te
         has_telemetry=_has_telemetry(session, ticket),
         deadline_extended=ticket.deadline_extended,
         run_open=any(run.outcome == Outcome.PENDING for run in runs),
+        has_machine=ticket.serial is not None,
         own_ticket=actor is None or ticket.assignee_id == actor.person_id,
     )
 

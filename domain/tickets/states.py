@@ -148,6 +148,7 @@ class Facts:
     deadline_extended: bool = False
     run_open: bool = False
     """A test run is still being measured."""
+    has_machine: bool = True
     own_ticket: bool = True
     """The ticket is assigned to the one who acts; a technician may act on no other."""
 
@@ -172,6 +173,10 @@ def _normal_again(facts: Facts) -> str | None:
     if facts.kind is Kind.CONSULTATION or not facts.has_telemetry or facts.telemetry_normal:
         return None
     return "The machine has not yet been normal for 3 minutes"
+
+
+def _machine_known(facts: Facts) -> str | None:
+    return None if facts.has_machine else "This ticket names no machine: only a ticket of a machine can have a visit"
 
 
 def _not_yet_extended(facts: Facts) -> str | None:
@@ -216,11 +221,12 @@ ACTIONS: Mapping[Action, ActionFacts] = {
     ),
     Action.VISIT_NEEDED: ActionFacts(
         "A visit is needed", frozenset((_R.OPERATOR, _R.DISPATCHER, _R.SYSTEM)),
-        _moves([_S.REPORTED, _S.GUIDED], _S.READY), optional=("note",),
+        _moves([_S.REPORTED, _S.GUIDED], _S.READY), optional=("note",), guards=(_machine_known,),
     ),
     Action.ASK_CONSENT: ActionFacts(
         "Ask for consent", frozenset((_R.OPERATOR,)),
         _moves([_S.REPORTED, _S.GUIDED, _S.READY], _S.AWAITING_CONSENT), fields=("estimate",),
+        guards=(_machine_known,),
     ),
     Action.CONSENT: ActionFacts(
         "Customer consents", frozenset((_R.OPERATOR,)), _moves([_S.AWAITING_CONSENT], _S.READY),
