@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -138,7 +139,6 @@ class Logins:
         self._sessions, self._wall, self._secret = sessions, wall, secret
         self._by_account = AttemptLimit(ATTEMPTS_PER_ACCOUNT, ATTEMPT_WINDOW, wall.monotonic)
         self._by_address = AttemptLimit(ATTEMPTS_PER_ADDRESS, ATTEMPT_WINDOW, wall.monotonic)
-        self._nobody = hash_password(secrets.token_hex())  # an unknown name takes as long as a wrong password
 
     def log_in(self, login: str, password: str, address: str) -> str:
         """Starts a session and returns its token.
@@ -151,7 +151,7 @@ class Logins:
         with self._sessions.read() as session:
             person = registry.person_by_login(session, login.strip())
         usable = person is not None and person.active and bool(person.password_hash)
-        fits = password_fits(person.password_hash if person and usable else self._nobody, password)
+        fits = password_fits(person.password_hash if person and usable else _nobody(), password)
         if person is None or not usable or not fits:
             log.info("log-in refused", address=address)
             raise InvalidError("User name or password is wrong", field="password")
@@ -239,6 +239,12 @@ def portal_secret(path: Path) -> bytes:
 def same(given: str, expected: str) -> bool:
     """Compares two tokens in constant time; an empty one equals nothing."""
     return bool(given and expected) and hmac.compare_digest(given.encode(), expected.encode())
+
+
+@cache
+def _nobody() -> str:
+    """A hash that no password fits: an unknown name takes as long as a wrong password."""
+    return hash_password(secrets.token_hex())
 
 
 def _hashed(token: str) -> str:

@@ -82,14 +82,19 @@ class Live:
         self._thread: threading.Thread | None = None
 
     def subscribe(self, ticket_id: int | None) -> Subscription:
-        """A new stream, of one ticket or (None) of all. The first one starts the poller."""
+        """A new stream, of one ticket or (None) of all."""
         subscription = Subscription(ticket_id)
         with self._lock:
             self._subscriptions.add(subscription)
-            if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._poll, name="live", daemon=True)
-                self._thread.start()
         return subscription
+
+    def start(self) -> None:
+        """Starts the poller, once; what is written after this returns is noticed. Raises UnavailableError."""
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                last_id = self.last_id()
+                self._thread = threading.Thread(target=self._poll, args=(last_id,), name="live", daemon=True)
+                self._thread.start()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """The stream ended."""
@@ -113,14 +118,11 @@ class Live:
         with self._lock:
             return list(self._subscriptions)
 
-    def _poll(self) -> None:
-        last_id: int | None = None
+    def _poll(self, last_id: int) -> None:
         marks: dict[int, tuple[int, int, int]] = {}
         while True:
             try:
                 with self._sessions.read() as session:
-                    if last_id is None:
-                        last_id = ticket_queries.last_journal_id(session)
                     rows = ticket_queries.journal_after(session, last_id)
                     present = logins.run_marks(session)
             except BrewairError as error:
@@ -146,6 +148,7 @@ async def events(
 ) -> AsyncIterator[str]:
     """The lines of one stream, to its end. ``since`` is the journal id the reader had before it lost the connection."""
     try:
+        await run_in_threadpool(live.start)
         yield "retry: 2000\n\n"
         if since is not None and since < await run_in_threadpool(live.last_id):
             yield _event(set(), since)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -187,6 +188,12 @@ class Renderer:
         # Macros are a global, because a block that is rendered alone sees no import of its template.
         environment.globals["ui"] = _macros(environment)
         return environment
+
+
+@cache
+def renderer_for(timezone: ZoneInfo) -> Renderer:
+    """The process's renderer: it holds nothing of a request, and compiling templates takes half a second."""
+    return Renderer(timezone, Assets())
 
 
 def hours_minutes(length: timedelta) -> str:

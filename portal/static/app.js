@@ -115,7 +115,14 @@
     data.series.forEach(function (s) { if (units.indexOf(s.unit) < 0) units.push(s.unit); });
     var grid = { stroke: token("--line"), width: 1 }, ink = token("--ink-soft");
     var font = "12px " + getComputedStyle(document.body).fontFamily;
-    var axes = [{ stroke: ink, grid: grid, ticks: grid, font: font }];
+    var zone = data.zone || "Asia/Shanghai", long = data.t[data.t.length - 1] - data.t[0] > 36 * 3600;
+    function clock(seconds, full) {
+      var options = { timeZone: zone, hourCycle: "h23", hour: "2-digit", minute: "2-digit" };
+      if (full) options.second = "2-digit";
+      if (long) { options.month = "numeric"; options.day = "numeric"; }
+      return new Intl.DateTimeFormat(document.documentElement.lang, options).format(new Date(seconds * 1000));
+    }
+    var axes = [{ stroke: ink, grid: grid, ticks: grid, font: font, space: long ? 110 : 60, values: function (u, ticks) { return ticks.map(function (tick) { return clock(tick, false); }); } }];
     units.slice(0, 2).forEach(function (unit, index) {
       axes.push({ scale: unit || "y", side: index ? 1 : 3, stroke: ink, grid: index ? { show: false } : grid, ticks: grid, font: font, label: unit, labelSize: 18, labelFont: font, size: 54 });
     });
@@ -131,13 +138,13 @@
         return [low - margin, high + margin];
       } };
     });
-    var series = [{ value: "{HH}:{mm}:{ss}" }].concat(data.series.map(function (s, index) {
+    var series = [{ label: figure.dataset.timeLabel, value: function (u, v) { return v == null ? "–" : clock(v, true); } }].concat(data.series.map(function (s, index) {
       return { label: s.label, scale: s.unit || "y", stroke: token(TONES[index % TONES.length]), width: 2, spanGaps: false, points: { show: data.t.length < 60 },
         value: function (u, v) { return v == null ? "–" : Math.round(v * 100) / 100 + (s.unit ? " " + s.unit : ""); } };
     }));
     var chart = new window.uPlot({
       width: canvas.clientWidth, height: Number(figure.dataset.height), axes: axes, scales: scales, series: series,
-      tzDate: function (seconds) { return window.uPlot.tzDate(new Date(seconds * 1000), data.zone || "Asia/Shanghai"); },
+      tzDate: function (seconds) { return window.uPlot.tzDate(new Date(seconds * 1000), zone); },
       legend: { live: true }, cursor: { points: { size: 7 } },
       hooks: { drawClear: [function (u) { drawLimits(u, data, units); }] },
     }, [data.t].concat(data.series.map(function (s) { return s.values; })), canvas);

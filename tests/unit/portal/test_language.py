@@ -83,7 +83,7 @@ def placeholders(text: str) -> set[str]:
 def test_every_message_id_has_a_chinese_text() -> None:
     chinese = load_catalogue("zh_CN")
     missing = {text: place for text, place in message_ids().items() if text and chinese.gettext(text) == text}
-    # A text that is the same in both languages says so in the catalogue; see SAME.
+    # A text that is the same in both languages says so in a catalogue.
     missing = {text: place for text, place in missing.items() if text not in same_in_both()}
     assert not missing, "\n" + "\n".join(f"{place}: {text!r}" for text, place in sorted(missing.items()))
 
@@ -117,7 +117,8 @@ def test_translations_keep_the_placeholders(path: Path) -> None:
     wrong = [
         message.id
         for message in catalogue
-        if message.id and (message.fuzzy or not message.string or placeholders(message.id) != placeholders(message.string))
+        if message.id
+        and (message.fuzzy or not message.string or placeholders(message.id) != placeholders(message.string))
     ]
     assert wrong == []
 
@@ -138,7 +139,10 @@ def test_an_error_is_said_with_its_values_and_labels_translated() -> None:
     assert "已完成" in said
     assert "派工" in said
     assert Speaker("en", SHANGHAI).text(error) == str(error) == "A ticket that is 'Closed' cannot 'Assign'"
-    assert Speaker("en", SHANGHAI).text(InvalidError("Please fill in this field", field="x")) == "Please fill in this field"
+    assert (
+        Speaker("en", SHANGHAI).text(InvalidError("Please fill in this field", field="x"))
+        == "Please fill in this field"
+    )
 
 
 def test_a_value_with_braces_is_not_read_as_a_placeholder() -> None:
