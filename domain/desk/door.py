@@ -87,7 +87,7 @@ def change(
     before = State(ticket.state)
     after = check(before, action, actor.roles, facts or facts_of(session, ticket, actor=actor))
     ticket.state = after.value
-    _move_clock(ticket, before, after, now)
+    move_clock(ticket, before, after, now)
     if action in VOIDS_VERDICT:
         void_verdicts(session, ticket, now)
     journal(session, now, actor, action.value, ticket=ticket, before=before, after=after, reason=reason, detail=detail)
@@ -97,7 +97,8 @@ def change(
     return ticket
 
 
-def _move_clock(ticket: Ticket, before: State, after: State, now: datetime) -> None:
+def move_clock(ticket: Ticket, before: State, after: State, now: datetime) -> None:
+    """The deadline stands still in paused states: it moves by the length of a pause when the pause ends."""
     was, becomes = STATES[before].deadline, STATES[after].deadline
     if was is Deadline.PAUSED and becomes is not Deadline.PAUSED and ticket.paused_at is not None:
         pause = now - ticket.paused_at
