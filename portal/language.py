@@ -20,6 +20,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
+from domain.desk.registry import mask_phone
 from domain.errors import BrewairError
 
 LOCALE_FOLDER = Path(__file__).parent / "locale"
@@ -163,7 +164,5 @@ class Speaker:
 
 
 def masked_phone(phone: str | None) -> str:
-    """A phone number with its middle hidden: ``138****5678``."""
-    if not phone:
-        return "–"
-    return f"{phone[:3]}****{phone[-4:]}" if len(phone) > 7 else "****"
+    """A phone number with its middle hidden, ``139****5678``; '–' for none."""
+    return mask_phone(phone) if phone else "–"

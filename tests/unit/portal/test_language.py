@@ -22,34 +22,44 @@ from portal.navigation import NAVIGATION
 ROOT = Path(__file__).parents[3]
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MARKED = {
-    "_": None,
-    "Message": None,
-    "Reason": None,
-    "notify": (4,),
+    "_": 0,
+    "Message": 0,
+    "Reason": 0,
+    "notify": 3,
     **{
-        f"{name}Error": None
+        f"{name}Error": 0
         for name in (
             "Refused", "Invalid", "NotFound", "Forbidden", "Conflict", "IllegalTransition", "Unavailable",
             "LogInNeeded", "TooManyAttempts", "Forgery",
         )
     },
 }  # fmt: skip
-"""Call → which argument is a message id (None: the first)."""
-PLACES = (
-    ("portal", [("**.py", "python"), ("templates/**.html", "jinja2.ext:babel_extract")]),
-    ("domain/desk", [("**.py", "python")]),
-    ("domain/tickets", [("**.py", "python")]),
-    ("domain/store", [("**.py", "python")]),
-    ("domain/telemetry", [("**.py", "python")]),
-)
+"""Call → the position of its message id."""
+PYTHON = ("portal", "domain/desk", "domain/tickets", "domain/store", "domain/telemetry")
+
+
+def in_python(path: Path) -> Iterator[tuple[str, int]]:
+    """Message ids of a module, with their lines; of a choice between two texts, both."""
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+        if name in MARKED and len(call.args) > MARKED[name]:
+            argument = call.args[MARKED[name]]
+            for text in (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,):
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    yield text.value, call.lineno
 
 
 def message_ids() -> dict[str, str]:
     """Every message id of portal, desk and stores → where it stands."""
     found: dict[str, str] = {}
-    for folder, methods in PLACES:
-        for name, line, message, _comments, _context in extract_from_dir(ROOT / folder, methods, keywords=MARKED):
-            found[message if isinstance(message, str) else message[0]] = f"{folder}/{name}:{line}"
+    for folder in PYTHON:
+        for path in (ROOT / folder).rglob("*.py"):
+            found |= {text: f"{path.relative_to(ROOT)}:{line}" for text, line in in_python(path)}
+    templates = extract_from_dir(
+        ROOT / "portal/templates", [("**.html", "jinja2.ext:babel_extract")], keywords={"_": None}
+    )
+    for name, line, message, _comments, _context in templates:
+        found[message if isinstance(message, str) else message[0]] = f"{name}:{line}"
     tables = [
         *(facts.label for facts in STATES.values()),
         *(facts.public for facts in STATES.values()),
@@ -178,6 +188,6 @@ def test_figures_have_no_more_digits_than_asked() -> None:
     assert Speaker("en", SHANGHAI).share(0.934) == "93%"
 
 
-@pytest.mark.parametrize(("phone", "shown"), [("13912345678", "139****5678"), ("", "–"), ("12345", "****")])
+@pytest.mark.parametrize(("phone", "shown"), [("13912345678", "139****5678"), ("", "–"), ("12345", "***45")])
 def test_phone_numbers_are_masked(phone: str, shown: str) -> None:
     assert masked_phone(phone) == shown
