@@ -49,11 +49,12 @@ def alarms(found: tuple[int, Finding] | None) -> Measure:
     """#11 for a run whose first alarm is known."""
 
     def measure(view: View, criterion: Criterion) -> Measured:
-        if found is None or found[0] > view.stop:
-            return judged(True, "No alarm", value=0, high=0, samples=view.stop + 1)
+        newest = max(view.stop, view.after)
+        if found is None or found[0] > newest:
+            return judged(True, "No alarm", value=0, high=0, samples=newest + 1)
         row, finding = found
         reason = f"{finding.rule} P{finding.severity:d} {finding.cause}".rstrip() + " was raised"
-        return judged(False, reason, value=1, high=0, samples=view.stop + 1, at=row)
+        return judged(False, reason, value=1, high=0, samples=newest + 1, at=row)
 
     return measure
 

@@ -35,6 +35,7 @@ def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
     """
     obstacles: list[str] = []
     notes: list[str] = []
+    samples = [_as_the_device_said(r) for r in samples]
     usable = [r for r in samples if r.ts >= YEAR_2000_MS]
     if len(usable) < len(samples):
         obstacles.append(f"Bad clock: {len(samples) - len(usable)} samples are dated before 2000")
@@ -57,6 +58,14 @@ def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
     readings = tuple(replace(r, ts=r.ts + shift, simulated=False, backfill=False) for r in merged)
     channels = frozenset(channel for r in steady for channel in (*r.values, *r.rejected))
     return Evidence(readings, channels, tuple(obstacles), tuple(notes))
+
+
+def _as_the_device_said(reading: Reading) -> Reading:
+    """Undo a replaced device time: whether its clock is believed in this run is decided over all of its samples."""
+    if reading.device_ts is None:
+        return reading
+    received = reading.ts if reading.recv_ms is None else reading.recv_ms
+    return replace(reading, ts=reading.device_ts, device_ts=None, recv_ms=received)
 
 
 def _by_time(samples: Sequence[Reading]) -> Mapping[int, list[Reading]]:

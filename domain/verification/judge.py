@@ -8,6 +8,7 @@ Inconclusive outranks Passed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from domain.catalogue.model import ModelCard
@@ -204,9 +205,9 @@ class _Judgement:
         """The last window that had begun by ``row``, as it stood then; empty before the first."""
         begun = [w for w in self.course.windows if w.start <= row]
         if not begun:
-            return View(self.run, 0, -1)
+            return View(self.run, 0, -1, after=row)
         window = begun[-1]
-        return self._view(window, min(row, window.last), self._rest_at(window, row))
+        return replace(self._view(window, min(row, window.last), self._rest_at(window, row)), after=row)
 
     def _now(self, row: int) -> int:
         return self.run.line.ts[row]

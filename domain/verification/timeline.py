@@ -149,6 +149,7 @@ class View:
     """Rows ``start`` … ``stop`` as they stood when ``stop`` was the newest.
 
     ``rest`` is the first row of the rest phase in force, ``rest_from`` where the active phase ended; None before that.
+    ``after`` is a row behind a window that was closed before it: alarms are heard between windows too.
     """
 
     run: Run
@@ -156,6 +157,7 @@ class View:
     stop: int
     rest: int | None = None
     rest_from: int | None = None
+    after: int = -1
 
     @property
     def line(self) -> Timeline:

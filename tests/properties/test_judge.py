@@ -15,7 +15,21 @@ from domain.verdicts import CriterionState, Outcome, Verdict
 from domain.verification.judge import judge
 from tests.unit.verification.traces import BATCH, FAU, SMM, Leg, Values, freshair, readings, soymilk
 
-Run = tuple[str, ModelCard, list[Reading]]
+
+class Run:
+    """One run. Its rows do not fit on a screen: only what made it is shown."""
+
+    def __init__(self, plan: str, card: ModelCard, samples: list[Reading], made: object) -> None:
+        self.plan, self.card, self.samples, self.made = plan, card, samples, made
+
+    def __repr__(self) -> str:
+        return f"Run({self.plan}, {self.made})"
+
+    def but(self, samples: list[Reading]) -> Run:
+        """The same with other samples."""
+        return Run(self.plan, self.card, samples, self.made)
+
+
 ENTRIES = {"switch": True, "insulation": 50.0, "forced_trip": 1.0, "cut_out": True}
 SLOW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -27,8 +41,7 @@ _SHORT = soymilk([*BATCH[:4], Leg("heating", 400), Leg("standby", 300), *BATCH[1
 
 
 def verdict(run: Run, **given: object) -> Verdict:
-    key, card, samples = run
-    return judge(PLANS[key], card, samples, entries=ENTRIES, **given)  # type: ignore[arg-type]
+    return judge(PLANS[run.plan], run.card, run.samples, entries=ENTRIES, **given)  # type: ignore[arg-type]
 
 
 def _power(factor: float) -> Callable[[Values], dict[str, object]]:
@@ -54,14 +67,15 @@ def runs(draw: st.DrawFn) -> Run:
     key = draw(st.sampled_from(sorted(PLANS)))
     base = _AIR if key.startswith("freshair") else draw(st.sampled_from([_BATCH, _SHORT]))
     rows = [dict(row) for row in base]
-    for _ in range(draw(st.integers(0, 3))):
-        first, length = draw(st.integers(0, len(rows) - 1)), draw(st.integers(1, 60))
-        fault = FAULTS[draw(st.sampled_from(sorted(FAULTS)))]
+    stretch = st.tuples(st.sampled_from(sorted(FAULTS)), st.integers(0, len(rows) - 1), st.integers(1, 60))
+    stretches = draw(st.lists(stretch, max_size=3))
+    for fault, first, length in stretches:
         for row in rows[first : first + length]:
-            row.update({k: v for k, v in fault(row).items() if k in row})  # type: ignore[misc]
+            row.update({k: v for k, v in FAULTS[fault](row).items() if k in row})  # type: ignore[misc]
     lost = draw(st.sets(st.integers(0, len(rows) - 1), max_size=12))
     card = FAU if key.startswith("freshair") else SMM
-    return key, card, readings([row for i, row in enumerate(rows) if i not in lost], card)
+    kept = readings([row for i, row in enumerate(rows) if i not in lost], card)
+    return Run(key, card, kept, (base is _SHORT, stretches, sorted(lost)))
 
 
 @SLOW
@@ -69,11 +83,11 @@ def runs(draw: st.DrawFn) -> Run:
 def test_the_order_of_arrival_and_redelivery_change_nothing(
     run: Run, chance: st.DataObject, data: st.DataObject
 ) -> None:
-    key, card, samples = run
+    samples = run.samples
     again = data.draw(st.lists(st.sampled_from(samples), max_size=30))
     mixed = [*samples, *again]
     chance.shuffle(mixed)  # type: ignore[attr-defined]
-    assert verdict((key, card, mixed)) == verdict(run)
+    assert verdict(run.but(mixed)) == verdict(run)
 
 
 @SLOW
@@ -96,8 +110,8 @@ def test_a_verdict_is_consistent_with_its_criteria(run: Run) -> None:
 @given(runs(), st.integers(0, 119))
 def test_a_live_verdict_stands(run: Run, cut: int) -> None:
     """What was decided while samples came in is what the whole run is decided as, unless the end of the samples decided it."""
-    key, card, samples = run
-    live = verdict((key, card, samples[:cut]), ended=False)
+    samples = run.samples
+    live = verdict(run.but(samples[:cut]), ended=False)
     if live.outcome is not Outcome.PENDING:
         whole = verdict(run)
         assert (whole.outcome, whole.decided_at) == (live.outcome, live.decided_at)
@@ -106,34 +120,34 @@ def test_a_live_verdict_stands(run: Run, cut: int) -> None:
 @SLOW
 @given(runs(), st.sampled_from(["power_w", "voltage_v"]))
 def test_without_a_channel_that_must_exist_nothing_passes(run: Run, channel: str) -> None:
-    key, card, samples = run
+    samples = run.samples
     bare = [replace(r, values={k: v for k, v in r.values.items() if k != channel}) for r in samples]
-    assert verdict((key, card, bare)).outcome is not Outcome.PASSED
+    assert verdict(run.but(bare)).outcome is not Outcome.PASSED
 
 
 @SLOW
 @given(runs())
 def test_nothing_passes_on_simulated_samples_or_a_bad_clock(run: Run) -> None:
-    key, card, samples = run
+    samples = run.samples
     simulated = [replace(r, simulated=True) for r in samples]
-    assert verdict((key, card, simulated)).outcome is Outcome.INCONCLUSIVE
-    assert verdict((key, card, [replace(r, ts=r.ts % 86_400_000) for r in samples])).outcome is Outcome.INCONCLUSIVE
-    assert verdict((key, card, [*samples, replace(samples[0], ts=0)])).outcome is not Outcome.PASSED
+    assert verdict(run.but(simulated)).outcome is Outcome.INCONCLUSIVE
+    assert verdict(run.but([replace(r, ts=r.ts % 86_400_000) for r in samples])).outcome is Outcome.INCONCLUSIVE
+    assert verdict(run.but([*samples, replace(samples[0], ts=0)])).outcome is not Outcome.PASSED
 
 
 @SLOW
 @given(runs(), st.integers(2, 5))
 def test_thinning_out_the_samples_never_makes_a_pass(run: Run, keep: int) -> None:
     """Every second sample of 10 s is one of 20 s: whatever it shows, it is not enough."""
-    key, card, samples = run
-    assert verdict((key, card, samples[::keep])).outcome is not Outcome.PASSED
+    samples = run.samples
+    assert verdict(run.but(samples[::keep])).outcome is not Outcome.PASSED
 
 
 @SLOW
 @given(runs())
 def test_a_stop_of_the_samples_before_the_decision_never_makes_a_pass(run: Run) -> None:
-    key, card, samples = run
+    samples = run.samples
     whole = verdict(run)
     if whole.outcome is Outcome.PASSED:
         before = [r for r in samples if r.ts < (whole.decided_at or 0)]
-        assert verdict((key, card, before)).outcome is Outcome.INCONCLUSIVE
+        assert verdict(run.but(before)).outcome is not Outcome.PASSED

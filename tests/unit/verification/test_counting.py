@@ -88,6 +88,14 @@ def test_a_restart_never_forgets_a_fail() -> None:
     assert air(hole(brief, 250, 100)).outcome is Outcome.PASSED
 
 
+def test_an_alarm_is_heard_while_nothing_counts() -> None:
+    trapped = changed(soymilk(), lambda r: float(r["_t"]) < 460, run_state="standby")
+    leaking = changed(trapped, lambda r: float(r["_t"]) < 400, water_flow_lpm=0.5)  # R08, P1, after 300 s
+    verdict = heat(leaking)
+    assert (verdict.outcome, verdict.decided_at) == (Outcome.FAILED, T0 + 300_000)
+    assert [c.key for c in verdict.criteria if c.state is CriterionState.FAIL] == ["alarms"]
+
+
 def test_a_restart_forgets_every_pass() -> None:
     verdict = heat(hole(soymilk(), 700, 70))
     assert verdict.outcome is Outcome.INCONCLUSIVE
@@ -268,6 +276,16 @@ def test_a_constant_skew_is_taken_out_and_noted() -> None:
     ahead = judge(AIR, FAU, received(readings(freshair(), FAU), -7_200_000))
     assert ahead.decided_at == T0 + 900_000 - 7_199_800
     assert judge(AIR, FAU, received(readings(freshair(), FAU), 20_000)).decided_at == T0 + 900_000
+
+
+def test_a_device_time_that_the_gateway_replaced() -> None:
+    samples = received(readings(freshair(), FAU), 0)
+    ahead = [replace(r, device_ts=r.ts + 86_400_000) for r in samples]
+    verdict = judge(AIR, FAU, ahead)
+    assert (verdict.outcome, verdict.decided_at) == (Outcome.PASSED, T0 + 900_200)  # a constant skew
+    assert judge(AIR, FAU, [replace(r, device_ts=r.ts - T0) for r in samples]).outcome is Outcome.INCONCLUSIVE
+    mixed = [replace(r, device_ts=r.ts + 86_400_000) if i > 100 else r for i, r in enumerate(samples)]
+    assert judge(AIR, FAU, mixed).outcome is Outcome.INCONCLUSIVE
 
 
 def test_a_clock_that_leaps_ahead() -> None:
