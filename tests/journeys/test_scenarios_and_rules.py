@@ -15,9 +15,11 @@ from device_sim.assertions import ObservedTicket, ObservedVerdict, compare
 from device_sim.machine import Publication
 from device_sim.scenario import Scenario, load, shipped
 from domain.detection.engine import Detector
+from domain.findings import Finding
 from domain.readings import Reading
 
 STEP_MS = 10_000
+PEER_HEARD_MS = 90_000
 RULE_SCENARIOS = [name for name in shipped() if not load(name).expect.verdicts]
 
 
@@ -27,6 +29,7 @@ class Watch:
     def __init__(self, scenario: Scenario) -> None:
         self.detectors = {spec.serial: Detector(spec.card, spec.serial) for spec in scenario.machines if spec.card}
         self.types = {spec.serial: spec.type for spec in scenario.machines}
+        self.sites = {spec.serial: spec.site.name for spec in scenario.machines}
         self.first: dict[tuple[str, str], ObservedTicket] = {}
         self.heard: dict[str, int] = {}
 
@@ -37,6 +40,7 @@ class Watch:
             detector.interval_s = orjson.loads(publication.payload)["interval_s"]
         if not publication.topic.endswith("/telemetry"):
             return
+        self.heard[publication.serial] = publication.ts
         body = orjson.loads(publication.payload)
         for values in body if isinstance(body, list) else [body]:
             values = dict(values)
@@ -47,17 +51,20 @@ class Watch:
             self._keep(detector.fold(reading))
 
     def tick(self, now_ms: int) -> None:
-        """Silence, without knowing about peers."""
-        for detector in self.detectors.values():
-            self._keep(detector.tick(now_ms, peers_online=None))
+        """Silence; the other machines of the site tell a lost plug from a lost network."""
+        for serial, detector in self.detectors.items():
+            peers = [s for s, site in self.sites.items() if site == self.sites[serial] and s != serial]
+            online = any(now_ms - self.heard.get(peer, 0) < PEER_HEARD_MS for peer in peers) if peers else None
+            self._keep(detector.tick(now_ms, peers_online=online))
 
-    def _keep(self, findings: tuple[object, ...]) -> None:
+    def _keep(self, findings: tuple[Finding, ...]) -> None:
         for finding in findings:
-            key = (finding.serial, finding.family)  # type: ignore[attr-defined]
+            if finding.cause == "network":
+                continue  # a whole site that fell silent is one notice, no repair tickets
             ticket = ObservedTicket(
-                serial=finding.serial, family=finding.family, rule=finding.rule, opened_at=finding.raised_at  # type: ignore[attr-defined]
-            )  # fmt: skip
-            self.first.setdefault(key, ticket)
+                serial=finding.serial, family=finding.family, rule=finding.rule, opened_at=finding.raised_at
+            )
+            self.first.setdefault((finding.serial, finding.family), ticket)
 
     def tickets(self) -> list[ObservedTicket]:
         """One per machine and family."""
