@@ -11,6 +11,7 @@ from domain import __version__
 from domain.errors import BrewairError
 
 COMMANDS: dict[str, str] = {
+    "admin": "cli.admin",
     "detect": "cli.detect",
     "judge": "cli.judge",
     "demo": "cli.demo",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,21 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from domain.clock import from_ms
+from domain.desk import evidence
+from domain.desk.intake import Call, open_from_call
+from domain.desk.verification import judge_run, judge_running
 from domain.errors import BrewairError, SettingsError, UnavailableError
 from domain.store import schema
+from domain.store.queries import evidence as query_evidence
+from domain.store.queries import tickets as query
 from domain.store.session import Sessions, open_engine
 from domain.store.tables import Base, Customer, Equipment, Journal, Site, TestRun, Ticket, VerdictRow
+from domain.tickets.states import TRANSITIONS, Action, State
+from domain.tickets.states import Kind as TicketKind
+from tests.desk_world import World, moved
+from tests.servers import PostgreSQL
+from tests.unit.verification.traces import readings, soymilk
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -151,6 +164,152 @@ def test_one_open_ticket_per_machine_and_family(engine: Engine) -> None:
         session.add(_ticket("testing"))
     with sessions.command() as session:
         session.add_all([_ticket("closed"), _ticket("cancelled"), _ticket("solved_by_phone"), _ticket(family="water")])
+
+
+def _at_once(jobs: Sequence[Callable[[], object]]) -> list[object]:
+    """All jobs, each in a thread of its own, started together: what they returned or raised."""
+    ready, results = threading.Barrier(len(jobs)), list[object](jobs)
+
+    def run(index: int) -> None:
+        ready.wait()
+        try:
+            results[index] = jobs[index]()
+        except BrewairError as refusal:
+            results[index] = refusal
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_two_who_act_on_one_version_exactly_one_wins(engine: Engine, attempt: int) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.do("operator", Action.VISIT_NEEDED, number)
+    version = world.ticket(number).version
+    jobs = [
+        lambda who=who: world.do("dispatcher", Action.ASSIGN, number, version=version, assignee=str(who))
+        for who in (world.actors["wang"].person_id, world.actors["li"].person_id)
+    ]
+    results = _at_once(jobs)
+    assert sorted(type(result).__name__ for result in results) == ["ConflictError", "Ticket"], results
+    assert world.actions(number).count("assign") == 1
+
+
+def test_different_actions_of_many_at_once_leave_a_true_story(engine: Engine) -> None:
+    """Two dozen people push at one ticket without saying which version they saw: each step finds the state it needs or none."""
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    pushes = [
+        ("operator", Action.VISIT_NEEDED), ("dispatcher", Action.ASSIGN), ("dispatcher", Action.CANCEL), ("wang", Action.ACCEPT),
+        ("operator", Action.ASK_CONSENT), ("operator", Action.CONSENT), ("wang", Action.ARRIVE), ("wang", Action.FINISH_REPAIR),
+    ] * 3  # fmt: skip
+    results = _at_once([lambda p=push: world.do(p[0], p[1], number) for push in pushes])
+    assert not any(isinstance(result, UnavailableError) for result in results), results
+    done = [result for result in results if isinstance(result, Ticket)]
+    with world.read() as session:
+        rows = [row for row in query.timeline(session, number) if row.to_state]
+    assert len(rows) == len(done) + 1
+    for before, after in pairwise(rows):
+        assert after.from_state == before.to_state
+        assert TRANSITIONS[State(after.from_state), Action(after.action)] == after.to_state
+    assert world.ticket(number).state == rows[-1].to_state
+
+
+def test_fifty_findings_at_once_are_one_ticket(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    findings = [dataclasses.replace(world.finding(), raised_at=1_000 + n) for n in range(50)]
+    results = _at_once([lambda f=finding: world.tell(f) for finding in findings])
+    assert results == [None] * 50
+    (ticket,) = world.tickets()
+    assert ticket.occurrences == 50
+    told = world.actions(ticket.id)
+    assert (told.count("open_from_finding"), told.count("finding_joined")) == (1, 49)
+    with world.read() as session:
+        assert len(query.findings(session, ticket.id)) == 50
+
+
+def test_one_finding_told_by_many_at_once_is_one_finding(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    finding = world.finding()
+    assert _at_once([lambda: world.tell(finding)] * 20) == [None] * 20
+    (ticket,) = world.tickets()
+    assert ticket.occurrences == 1
+
+
+def test_a_call_and_findings_at_once_are_one_ticket(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+
+    def call() -> object:
+        with world.command() as session:
+            words = Call(TicketKind.REPAIR, "不热", "刘", "13800138000", "SMM-1", "heating")
+            return open_from_call(session, world.actors["operator"], words, world.now)[1]
+
+    findings = [dataclasses.replace(world.finding(), raised_at=1_000 + n) for n in range(10)]
+    results = _at_once([call, call, *(lambda f=finding: world.tell(f) for finding in findings)])
+    assert not any(isinstance(result, BrewairError) for result in results), results
+    (ticket,) = world.tickets()
+    assert ticket.occurrences == 12
+
+
+def test_samples_that_come_while_the_judge_works_are_judged_or_not_but_never_half(engine: Engine) -> None:
+    """What is sealed is what was judged: a sample appended meanwhile is either in both or in neither."""
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    trace = moved(readings(soymilk(), seq=True), "SMM-1", world.now + timedelta(seconds=5))
+    world.feed(trace[:280])
+    world.now = from_ms(trace[-1].ts) + timedelta(hours=25)
+
+    def judged() -> None:
+        with world.command() as session:
+            judge_running(session, world.now)
+
+    results = _at_once([judged, *(lambda r=reading: world.feed([r]) for reading in trace[280:292]), judged])
+    assert not any(isinstance(result, BrewairError) for result in results), results
+    judged()
+    run = world.runs(number)[0]
+    with world.read() as session:
+        verdict = query.verdict(session, run.id)
+        assert verdict is not None
+        again = judge_run(session, session.merge(run), ended=True)
+        assert evidence.verdict_body(again) == verdict.body
+        assert verdict.evidence_samples == len(evidence.unpack(verdict.evidence))
+        assert query_evidence.bodies(session, run.id) == []
+
+
+def test_live_pages_miss_no_journal_row_that_commits_late(postgresql: PostgreSQL) -> None:
+    """PostgreSQL gives a journal row its id before it commits; a reader of 'id > last' must not run past it."""
+    engine = open_engine(postgresql.fresh_database())
+    schema.upgrade(engine)
+    sessions = Sessions(engine)
+    seen: list[str] = []
+
+    def look() -> None:
+        with sessions.read() as session:
+            last = max((int(row.split()[0]) for row in seen), default=0)
+            seen.extend(f"{row.id} {row.action}" for row in query.journal_after(session, last))
+
+    with sessions.command() as slow:
+        slow.add(Journal(at=NOW, actor_name="slow", action="slow"))
+        slow.flush()
+        with sessions.command() as quick:
+            quick.add(Journal(at=NOW, actor_name="quick", action="quick"))
+        look()
+        assert seen == []
+    look()
+    assert [row.split()[1] for row in seen] == ["slow", "quick"]
 
 
 def test_a_database_survives_the_end_of_a_program(tmp_path: Path) -> None:

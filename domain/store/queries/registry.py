@@ -34,10 +34,9 @@ def machine_of_topic(session: Session, topic: str) -> Equipment | None:
     return session.scalar(select(Equipment).where(Equipment.binding_topic == topic))
 
 
-def customer_by_name(session: Session, name: str, phone: str) -> Customer | None:
-    """The customer of this name, and telephone number where one is given."""
-    query = select(Customer).where(Customer.name == name).order_by(Customer.id).limit(1)
-    return session.scalar(query.where(Customer.phone == phone) if phone else query)
+def customers_named(session: Session, name: str) -> list[Customer]:
+    """The customers of exactly this name."""
+    return list(session.scalars(select(Customer).where(Customer.name == name).order_by(Customer.id)))
 
 
 def site_by_name(session: Session, customer_id: int, name: str) -> Site | None:
