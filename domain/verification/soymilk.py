@@ -13,7 +13,7 @@ from domain.verification.statistics import Picked, slope
 from domain.verification.timeline import GAP_MS, HELD_MS, MAX_INTERVAL_MS, Timeline, View
 
 IDLE = ("standby", "dispensing")
-BEFORE_COOKING = ("filling", "soaking", "paused")
+AFTER_FILLING = ("grinding", "heating", "boil_hold", "keep_warm", "filtering", "dispensing", "cleaning")
 
 
 def heating_power(view: View, criterion: Criterion) -> Measured:
@@ -109,7 +109,7 @@ def grind_drift(view: View, criterion: Criterion) -> Measured:
 
 @dataclass
 class Batch:
-    """The fills since the last heat, and the heat that follows. ``closed``: cooking has begun, no more water is expected."""
+    """The fills since the last heat, and the heat that follows. ``closed``: work has begun, no more water is expected."""
 
     fills: list[tuple[int, int]] = field(default_factory=list)
     heats: list[tuple[int, int]] = field(default_factory=list)
@@ -121,6 +121,8 @@ def batches(view: View) -> list[Batch]:
     found: list[Batch] = []
     current: Batch | None = None
     for state, first, last in view.runs():
+        if current and state in AFTER_FILLING:
+            current.closed = True
         if state == "filling":
             if current is None or current.heats:
                 current = Batch()
@@ -134,8 +136,6 @@ def batches(view: View) -> list[Batch]:
             current.heats.append((first, last))
         elif state in ("dispensing", "cleaning"):
             current = None  # emptied: what comes next is another batch
-        if current and state not in BEFORE_COOKING:
-            current.closed = True
     return found
 
 
@@ -345,7 +345,7 @@ def water_fill(view: View, criterion: Criterion) -> Measured:
         return judged(False, rates, value=median, low=minimum, samples=flow.count)
     unknown = False
     worst: tuple[float, float] | None = None
-    for batch in (b for b in batches(view) if b.fills and b.closed):
+    for batch in (b for b in batches(view) if b.fills and (b.closed or view.rest is not None)):
         target, volume = _target(view, batch), litres(view, batch)
         if target is None:
             continue

@@ -249,6 +249,12 @@ def test_water_against_the_target(target: float, outcome: str) -> None:
     assert run(reported, target_l=3.0).outcome == outcome
 
 
+def test_a_fill_that_the_operator_broke_off_is_not_held_against_the_target() -> None:
+    rows = soymilk([Leg("standby", 20), Leg("filling", 20), Leg("standby", 90), *BATCH[1:]])
+    half = changed(rows, lambda r: float(r["_t"]) < 45, water_flow_lpm=lambda r: min(3.0, float(r["water_flow_lpm"])))
+    assert run(without(half, "water_total_l"), target_l=3.0).outcome is Outcome.PASSED
+
+
 def test_flow_while_filling() -> None:
     assert run(soymilk(), card=rated(SMM, fill_lpm_min=3.1)).outcome is Outcome.FAILED
     assert line(run(soymilk(), card=rated(SMM, fill_lpm_min=2.9)), "water_fill").state is PASS
