@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from domain.catalogue.model import ModelCard
 from domain.catalogue.registry import card_of
 from domain.detection.engine import Detector
 from domain.findings import Finding
@@ -30,7 +31,7 @@ class Trace:
         self.readings: list[Reading] = []
 
     def phase(self, seconds: float, base: dict[str, Value], **more: Value) -> Trace:
-        """``seconds`` of samples with the values of ``base`` and ``more``; a trailing underscore-free None leaves out."""
+        """``seconds`` of samples with the values of ``base`` and ``more``; None leaves a channel out."""
         values = {k: v for k, v in {**base, **more}.items() if v is not None}
         for _ in range(round(seconds * 1000 / self.step_ms)):
             self.sample(values)
@@ -54,12 +55,12 @@ class Trace:
         return iter(self.readings)
 
 
-def findings(readings: Iterable[Reading], card=SMM, detector: Detector | None = None) -> list[Finding]:
+def findings(readings: Iterable[Reading], card: ModelCard = SMM, detector: Detector | None = None) -> list[Finding]:
     """All that a detector said, in order."""
     detector = detector or Detector(card, "M1")
     return [finding for reading in readings for finding in detector.fold(reading)]
 
 
-def raised(readings: Iterable[Reading], card=SMM) -> list[str]:
+def raised(readings: Iterable[Reading], card: ModelCard = SMM) -> list[str]:
     """Rule and severity of what was raised, in order: ``R03/P2``."""
     return [f"{f.rule}/P{f.severity:d}" for f in findings(readings, card) if f.cleared_at is None]
