@@ -85,7 +85,7 @@ def test_silence_between_samples_is_r01(tmp_path: Path, detect: Run) -> None:
     (finding,) = found["findings"]  # type: ignore[misc]
     assert (finding["rule"], finding["raised_at"], finding["cleared_at"]) == ("R01", last + 270_000, T0 + 1_500_000)
     assert [s["state"] for s in found["states"]] == ["standby", "offline", "standby"]  # type: ignore[attr-defined]
-    assert examine(list(Trace(step_s=300).phase(9000, STANDBY)), SMM)[0] == []
+    assert examine(list(Trace(step_s=1800).phase(18_000, STANDBY)), SMM)[0] == []
 
 
 def test_a_file_with_only_a_header_finds_nothing(tmp_path: Path, detect: Run) -> None:
