@@ -109,6 +109,7 @@ class PahoReceiver:
 
     def close(self) -> None:
         """Disconnect in good order; the broker keeps the session."""
+        self._subscribed = False
         self._client.disconnect()
         self._client.loop_write()
 

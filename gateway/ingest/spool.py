@@ -373,7 +373,9 @@ class Checkpoint:
 def _identity(folder: Path) -> str:
     path = folder / "id"
     if not path.exists():
-        path.write_text(uuid4().hex[:16])
+        fresh = path.with_suffix(".new")
+        fresh.write_text(uuid4().hex[:16])
+        fresh.replace(path)
     return path.read_text().strip()
 
 

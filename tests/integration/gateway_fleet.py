@@ -1,0 +1,142 @@
+"""Publishers that log every PUBACK, a gateway as a process of its own, and the checker that compares sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from domain import wire
+from tests.servers import InfluxDB, Mosquitto, wait_until
+
+Sample = tuple[str, int]
+"""(serial, ts): the identity of a stored point."""
+
+
+class GatewayProcess:
+    """``python -m gateway`` with settings of its own; may be killed and started again at any time."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.log_path = folder / "gateway.log"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("BREWAIR_")}
+        self._environment = {**clean, "BREWAIR_DATA_DIR": str(folder / "data"), **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of its log."""
+        lines = self.log_path.read_text(encoding="utf-8").splitlines() if self.log_path.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def said(self, event: str) -> int:
+        """How often it has said ``event`` so far."""
+        return sum(line.get("event") == event for line in self.events)
+
+    def start(self, *wrapper: str) -> None:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*wrapper, sys.executable, "-m", "gateway"], env=self._environment, stdout=log, stderr=log
+            )
+
+    def wait_connected(self) -> None:
+        before = self.said("broker_connected")
+        wait_until(
+            lambda: self.said("broker_connected") >= max(1, before), timeout_s=60, what="the gateway's connection"
+        )
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, by: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(by)
+        return process.wait(timeout=60)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        if error is not None:
+            print(self.log_path.read_text(encoding="utf-8")[-6000:])
+
+
+class Publisher:
+    """Machines behind one QoS 1 connection; ``acked`` holds every sample whose PUBACK came."""
+
+    def __init__(self, broker: Mosquitto, name: str) -> None:
+        self.acked: set[Sample] = set()
+        self._waiting: deque[tuple[int, list[Sample]]] = deque()
+        self._pubacks: set[int] = set()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"fleet-{name}", clean_session=False)
+        self._client.max_inflight_messages_set(1000)
+        self._client.max_queued_messages_set(0)
+        self._client.on_publish = lambda _client, _data, mid, _reason, _properties: self._pubacks.add(mid)
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+
+    def publish(self, topic: str, payload: bytes, samples: list[Sample] | None = None) -> None:
+        """One message; ``samples`` are what it holds."""
+        self._waiting.append((self._client.publish(topic, payload, qos=1).mid, samples or []))
+        self._collect()
+
+    def _collect(self) -> bool:
+        """Note what was acknowledged so far; True when that is everything."""
+        while self._waiting and self._waiting[0][0] in self._pubacks:
+            mid, samples = self._waiting.popleft()
+            self._pubacks.discard(mid)
+            self.acked.update(samples)
+        return not self._waiting
+
+    def sample(self, serial: str, ts: int, seq: int, equipment_type: str = "soymilk", **values: Any) -> None:
+        """One sample of one machine."""
+        body = orjson.dumps({"ts": ts, "boot": "b", "seq": seq, **values})
+        self.publish(wire.up(equipment_type, serial, "telemetry"), body, [(serial, ts)])
+
+    def flush(self, timeout_s: float = 60.0) -> None:
+        """Wait for every PUBACK."""
+        wait_until(self._collect, timeout_s=timeout_s, what="all PUBACKs")
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def stored(influxdb: InfluxDB, bucket: str, equipment_type: str = "soymilk") -> set[Sample]:
+    """Every (serial, ts) in a bucket, by query."""
+    answer = influxdb.call("GET", f"/query?db={bucket}&epoch=ms&q=SELECT+*+FROM+{equipment_type}+GROUP+BY+serial")
+    found: set[Sample] = set()
+    for series in answer["results"][0].get("series", ()):
+        at = series["columns"].index("time")
+        found.update((series["tags"]["serial"], row[at]) for row in series["values"])
+    return found
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return int(time.time() * 1000)
