@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
-from statistics import median_low
 from typing import Any
 
 from domain.catalogue.fault_rule import FaultRule
@@ -18,11 +16,10 @@ from domain.catalogue.registry import EQUIPMENT
 from domain.catalogue.rules import FACTS, RULES
 from domain.detection.baseline import Baseline
 from domain.detection.states import StateInference
+from domain.detection.watch import Watch
 from domain.findings import Finding, Kind, Severity
 from domain.readings import Reading, Value
 
-SHARE = 0.8
-"""Of the samples in a window that must agree, and of the window that samples must cover."""
 CHANGE_GUARD_MS = 60_000
 START_GUARD_MS = 120_000
 REARM_MS = 1_800_000
@@ -34,61 +31,6 @@ UNKNOWN_INTERVAL_MS = 300_000
 """Assumed before the machine's rhythm is known: the slowest in the field (Tasmota [S35])."""
 REMEMBERED = 64
 _NOT_RUNNING = frozenset(("off", "offline", "standby", ""))
-
-
-class _Watch:
-    """One rule row on one machine: the window of samples that speak for it, and the open episode."""
-
-    __slots__ = ("agreeing", "guarded", "needs", "off_ms", "on_ms", "open", "peers", "roots", "rule", "window")
-
-    def __init__(self, rule: FaultRule[Any]) -> None:
-        self.rule = rule
-        self.guarded, self.needs = rule.guarded, rule.needs
-        self.on_ms, self.off_ms = int(rule.on_s * 1000), int(rule.off_s * 1000)
-        self.open: Finding | None = None
-        self.window: deque[int] = deque()
-        """2·t + agrees per sample, the first one agreeing; the smallest stretch that covers the duration."""
-        self.agreeing = 0
-        self.roots: tuple[_Watch, ...] = ()
-        self.peers: tuple[_Watch, ...] = ()
-
-    def forget(self) -> None:
-        """Start counting anew."""
-        self.window.clear()
-        self.agreeing = 0
-
-    def stands(self, t: int, gap_ms: int) -> bool:
-        """Whether this row's condition is open or about to be: enough to explain others away."""
-        return self.open is not None or (bool(self.window) and t - (self.window[-1] >> 1) <= gap_ms)
-
-    def lasted(self, agrees: bool, t: int, span_ms: int, gap_ms: int) -> bool:
-        """Take in a sample; True when the last ``span_ms`` agree (80 % of at least 3 samples, without a hole)."""
-        window = self.window
-        if window:
-            last = window[-1] >> 1
-            if t - last > gap_ms:
-                self.forget()
-            elif t == last:
-                return False
-        elif not agrees:
-            return False
-        window.append(2 * t + agrees)
-        self.agreeing += agrees
-        oldest = t - span_ms
-        while len(window) > self.rule.min_samples and window[1] >> 1 <= oldest:
-            self.agreeing -= window.popleft() & 1
-        while window and not window[0] & 1:
-            window.popleft()
-        count = len(window)
-        if not agrees or count < self.rule.min_samples or window[0] >> 1 > oldest or self.agreeing < SHARE * count:
-            return False
-        return count < 3 or self._covered()
-
-    def _covered(self) -> bool:
-        """Samples are there for 80 % of the window, by the rhythm of this rule's own channels."""
-        times = [code >> 1 for code in self.window]
-        rhythm = median_low([b - a for a, b in pairwise(times)])
-        return rhythm * (len(times) - 1) >= SHARE * (times[-1] - times[0])
 
 
 class Detector:
@@ -114,8 +56,8 @@ class Detector:
         self.interval_s: float | None = None
         self.last_ts: int | None = None
         rows = RULES[card.type] if rules is None else tuple(rules)
-        self._silence = next((_Watch(row) for row in rows if row.key == "R01"), None)
-        self._watches = tuple(_Watch(row) for row in rows if row.key != "R01")
+        self._silence = next((Watch(row) for row in rows if row.key == "R01"), None)
+        self._watches = tuple(Watch(row) for row in rows if row.key != "R01")
         for watch in self._watches:
             watch.roots = tuple(w for w in self._watches if w.rule.key in watch.rule.suppressed_by)
             watch.peers = tuple(w for w in self._watches if w is not watch and w.rule.key == watch.rule.key)
@@ -287,7 +229,7 @@ class Detector:
         measured = self._rhythm_ms() if len(self._deltas) >= 3 else 0
         return max(int((self.interval_s or 0) * 1000), measured) or UNKNOWN_INTERVAL_MS
 
-    def _raise(self, watch: _Watch) -> list[Finding]:
+    def _raise(self, watch: Watch) -> list[Finding]:
         rule, facts = watch.rule, self._facts
         severity, kind, cause = rule.weigh(facts) if rule.weigh else (rule.severity, rule.kind, rule.cause)
         outranked = any(peer.open and peer.open.severity <= severity for peer in watch.peers)
@@ -301,7 +243,7 @@ class Detector:
         )  # fmt: skip
         return [watch.open]
 
-    def _clear(self, watch: _Watch, at_ms: int) -> Finding:
+    def _clear(self, watch: Watch, at_ms: int) -> Finding:
         assert watch.open is not None
         finding = replace(watch.open, cleared_at=at_ms)
         self._holds[_hold_key(watch.rule, finding.cause)] = at_ms + REARM_MS
