@@ -172,7 +172,8 @@ class _Counted:
         self._publisher, self._loop = publisher, loop
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        """Hand over, and expect them at the other end."""
+        """Hand over, and expect them at the other end; nothing is received before it was said."""
+        self._loop.clock.set(from_ms(max(one.ts for one in publications)))
         self._loop.expect(len(publications))
         self._publisher.publish(publications)
 
