@@ -7,17 +7,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from domain.clock import Clock
-from domain.errors import SettingsError
+from domain.errors import BrewairError, SettingsError
 from domain.settings import Settings
 from domain.store import schema
 from domain.store.session import Sessions, open_engine
 from domain.telemetry.stores import open_telemetry
 from portal.app import create_app
 
+log = structlog.get_logger(__name__)
 GRACE_S = 5
 """How long requests may go on after the stop."""
 
@@ -30,6 +32,10 @@ def open_portal(settings: Settings, clock: Clock) -> FastAPI:
     engine = open_engine(settings.database_url)
     schema.upgrade(engine)
     telemetry = open_telemetry(settings)
+    try:
+        telemetry.setup()
+    except BrewairError as error:  # tickets can be worked on without charts; /readyz says what is missing
+        log.warning("the telemetry store is not ready", error=str(error))
     return create_app(settings, clock, Sessions(engine), telemetry)
 
 

@@ -26,6 +26,8 @@ MARKED = {
     "Message": 0,
     "Reason": 0,
     "notify": 3,
+    "_pattern": 1,
+    "_chosen": 1,
     **{
         f"{name}Error": 0
         for name in (
