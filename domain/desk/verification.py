@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from domain.catalogue.model import ModelCard, card_from_mapping
@@ -26,6 +28,8 @@ from domain.tickets import deadlines
 from domain.tickets.states import Action, Role, State
 from domain.verdicts import Outcome, Verdict
 from domain.verification.judge import judge
+
+log = structlog.get_logger()
 
 SETTLE = timedelta(seconds=max(2 * TEST_INTERVAL_S, 15))
 """A verdict other than Failed waits this long after its window, so that late samples count (architecture.md)."""
@@ -75,10 +79,16 @@ def card_of_run(run: TestRun) -> ModelCard:
 def judge_running(session: Session, now: datetime) -> None:
     """Judge every run that has new samples or whose time is up; record what is decided."""
     for run_id, ticket_id in query.measured_run_ids(session):
-        query.ticket(session, ticket_id, lock=True)  # before its run, as every command does
-        run = query.measured_run(session, run_id)
-        if run is not None:
-            _judge_one(session, run, now)
+        try:
+            with session.begin_nested():
+                query.ticket(session, ticket_id, lock=True)  # before its run, as every command does
+                run = query.measured_run(session, run_id)
+                if run is not None:
+                    _judge_one(session, run, now)
+        except SQLAlchemyError:
+            raise
+        except Exception:  # one run that cannot be judged must not keep the others waiting
+            log.exception("run_not_judged", run=run_id)
 
 
 def _judge_one(session: Session, run: TestRun, now: datetime) -> None:

@@ -175,14 +175,14 @@ class Ticket(Base):
             sqlite_where=text(OPEN),
             postgresql_where=text(OPEN),
         ),
-        Index("ix_ticket_open_due_at", "due_at", sqlite_where=text(OPEN), postgresql_where=text(OPEN)),
+        Index("ix_ticket_serial_state", "serial", "state"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column()
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(20), index=True)
     source: Mapped[str] = mapped_column(String(16))
-    serial: Mapped[str | None] = mapped_column(ForeignKey("equipment.serial"), index=True)
+    serial: Mapped[str | None] = mapped_column(ForeignKey("equipment.serial"))
     site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"), index=True)
     customer_id: Mapped[int | None] = mapped_column(ForeignKey("customer.id"), index=True)
     family: Mapped[str] = mapped_column(String(32))

@@ -35,11 +35,17 @@ from tests.desk_world import MACHINES, PEOPLE, World
 PAUSED = {state for state, facts in STATES.items() if facts.deadline is Deadline.PAUSED}
 SERIALS = [serial for serial, *_ in MACHINES]
 FAMILIES = ("heating", "water", "fan")
-WAY = (
+ARRIVED = (
     ("operator", Action.VISIT_NEEDED), ("dispatcher", Action.ASSIGN), ("wang", Action.ACCEPT), ("wang", Action.ARRIVE),
-    ("wang", Action.FINISH_REPAIR), ("brewair", Action.VERDICT_PASSED), ("wang", Action.BACK_TO_REPAIR),
-    ("wang", Action.FINISH_REPAIR), ("brewair", Action.VERDICT_PASSED),
 )  # fmt: skip
+PROVED = (("wang", Action.FINISH_REPAIR), ("brewair", Action.VERDICT_PASSED))
+HANDED_ON = (("dispatcher", Action.REASSIGN), ("wang", Action.DECLINE), ("operator", Action.ASK_CONSENT))
+WAYS = (
+    (*ARRIVED, *PROVED, ("wang", Action.BACK_TO_REPAIR), *PROVED),
+    (*ARRIVED, *HANDED_ON),
+    (*ARRIVED, ("wang", Action.WAIT_FOR_PARTS), ("clerk", Action.PARTS_ARRIVED), ("wang", Action.DECLINE)),
+)
+"""Beginnings: the machine starts somewhere along one of these."""
 BY_THE_ASSIGNEE = (
     Action.ACCEPT, Action.DECLINE, Action.LEAVE, Action.ARRIVE, Action.WAIT_FOR_PARTS, Action.FINISH_REPAIR,
     Action.BACK_TO_REPAIR,
@@ -50,8 +56,8 @@ FIELDS = ("assignee", "reason", "fault", "measure", "estimate")
 class Desk(RuleBasedStateMachine):
     """Findings, calls, people, verdicts and time, in any order."""
 
-    @initialize(depth=st.integers(0, len(WAY)))
-    def open_for_business(self, depth: int) -> None:
+    @initialize(way=st.sampled_from(WAYS).flatmap(lambda way: st.integers(0, len(way)).map(lambda depth: way[:depth])))
+    def open_for_business(self, way: Sequence[tuple[str, Action]]) -> None:
         """One ticket has come some way already, so that the deep states are not rare."""
         self.world = World()
         self.findings: list[Finding] = []
@@ -59,7 +65,7 @@ class Desk(RuleBasedStateMachine):
         self.sealed: dict[int, str] = {}
         finding, number = self.world.raised()
         self.findings.append(finding)
-        for login, action in WAY[:depth]:
+        for login, action in way:
             self.world.advance(minutes=1)
             if action is Action.VERDICT_PASSED:
                 self._decide(self.world.runs(number)[0].id, Outcome.PASSED, probation=False)

@@ -8,7 +8,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from domain.errors import NotFoundError
-from domain.store.queries.tickets import ENDED
+from domain.store.queries.tickets import OPEN
 from domain.store.tables import Customer, Equipment, EquipmentStatus, Person, Repair, Site, Ticket
 
 
@@ -159,7 +159,7 @@ def open_ticket_counts(session: Session) -> dict[int, int]:
     """Open tickets by assignee id."""
     rows = session.execute(
         select(Ticket.assignee_id, func.count())
-        .where(Ticket.state.not_in(ENDED), Ticket.assignee_id.is_not(None))
+        .where(Ticket.state.in_(OPEN), Ticket.assignee_id.is_not(None))
         .group_by(Ticket.assignee_id)
     )
     return {person_id: count for person_id, count in rows if person_id is not None}

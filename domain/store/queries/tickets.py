@@ -23,6 +23,8 @@ from domain.store.tables import (
 from domain.tickets.states import AT_THE_MACHINE, STATES, TERMINAL, Deadline, Kind, State
 
 ENDED = tuple(state.value for state in TERMINAL)
+OPEN = tuple(state.value for state in State if state not in TERMINAL)
+"""Named one by one, so that an index on the state serves."""
 AT_ONCE = 500
 """Bound variables per statement."""
 
@@ -60,7 +62,7 @@ def open_tickets(
     limit: int = 500,
 ) -> list[Ticket]:
     """Open tickets, the nearest deadline first; ``text`` is searched in serial, site and customer words."""
-    query = _whole(select(Ticket)).where(Ticket.state.not_in(ENDED)).order_by(Ticket.due_at, Ticket.id).limit(limit)
+    query = _whole(select(Ticket)).where(Ticket.state.in_(OPEN)).order_by(Ticket.due_at, Ticket.id).limit(limit)
     if assignee_id is not None:
         query = query.where(Ticket.assignee_id == assignee_id)
     if states:
@@ -93,14 +95,14 @@ def tickets_of_machine(session: Session, serial: str, limit: int = 100) -> list[
 def open_of_family(session: Session, serial: str, family: str) -> Ticket | None:
     """The one open ticket of a machine and fault family, locked."""
     return session.scalar(
-        _locked(select(Ticket).where(Ticket.serial == serial, Ticket.family == family, Ticket.state.not_in(ENDED)))
+        _locked(select(Ticket).where(Ticket.serial == serial, Ticket.family == family, Ticket.state.in_(OPEN)))
     )
 
 
 def open_repair(session: Session, serial: str) -> Ticket | None:
     """The newest open repair ticket of a machine, whatever its family, locked."""
     query = select(Ticket).where(
-        Ticket.serial == serial, Ticket.kind == Kind.REPAIR.value, Ticket.state.not_in(ENDED)
+        Ticket.serial == serial, Ticket.kind == Kind.REPAIR.value, Ticket.state.in_(OPEN)
     )  # fmt: skip
     return session.scalar(_locked(query.order_by(Ticket.id.desc()).limit(1)))
 
@@ -153,7 +155,7 @@ def booked_between(session: Session, person_id: int, start: datetime, end: datet
         .where(
             Ticket.assignee_id == person_id,
             Ticket.id != but,
-            Ticket.state.not_in(ENDED),
+            Ticket.state.in_(OPEN),
             Ticket.window_from < end,
             Ticket.window_to > start,
         )
@@ -184,8 +186,8 @@ def dispatched_before(session: Session, moment: datetime) -> list[Ticket]:
 
 def to_rearm(session: Session, now: datetime) -> list[Ticket]:
     """Tickets closed by waiver whose rules are due to be armed again."""
-    query = select(Ticket).where(Ticket.rearm_at <= now, Ticket.state == State.CLOSED.value)
-    return list(session.scalars(_locked(query.order_by(Ticket.id), skip=True)))
+    query = select(Ticket).where(Ticket.rearm_at <= now).order_by(Ticket.rearm_at, Ticket.id)
+    return [ticket for ticket in session.scalars(_locked(query, skip=True)) if ticket.state == State.CLOSED]
 
 
 def guided(session: Session) -> list[Ticket]:
@@ -334,7 +336,7 @@ def notices(
 
 def counts_by_state(session: Session) -> dict[str, int]:
     """How many tickets stand in each open state."""
-    rows = session.execute(select(Ticket.state, func.count()).where(Ticket.state.not_in(ENDED)).group_by(Ticket.state))
+    rows = session.execute(select(Ticket.state, func.count()).where(Ticket.state.in_(OPEN)).group_by(Ticket.state))
     return {str(state): int(count) for state, count in rows}
 
 

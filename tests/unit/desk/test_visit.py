@@ -311,6 +311,17 @@ def test_only_the_managers_reason_waives_a_test_run(world: World, number: int) -
         assert query.timeline(session, number)[-1].reason == "客户急用"
 
 
+def test_a_run_that_cannot_be_judged_does_not_hold_up_the_others(world: World, number: int) -> None:
+    _, other = world.raised(serial="SMM-2")
+    world.at_the_machine(other, "li")
+    for who, each in (("wang", number), ("li", other)):
+        world.do(who, Action.FINISH_REPAIR, each)
+    with world.command() as session:
+        query.runs(session, number)[0].plan = {"key": "broken"}
+    world.tick(hours=25)
+    assert [world.runs(each)[0].outcome for each in (number, other)] == [Outcome.PENDING, Outcome.INCONCLUSIVE]
+
+
 def test_entries_are_the_technicians_while_the_run_is_measured_and_only_those_asked_for(world: World) -> None:
     _, number = world.raised(family="lid", rule="R28")
     world.at_the_machine(number)

@@ -209,16 +209,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_ticket_assignee_id"), "ticket", ["assignee_id"], unique=False)
     op.create_index(op.f("ix_ticket_customer_id"), "ticket", ["customer_id"], unique=False)
     op.create_index(op.f("ix_ticket_ended_at"), "ticket", ["ended_at"], unique=False)
-    op.create_index(
-        "ix_ticket_open_due_at",
-        "ticket",
-        ["due_at"],
-        unique=False,
-        sqlite_where=sa.text("state NOT IN ('closed', 'solved_by_phone', 'cancelled')"),
-        postgresql_where=sa.text("state NOT IN ('closed', 'solved_by_phone', 'cancelled')"),
-    )
     op.create_index(op.f("ix_ticket_rearm_at"), "ticket", ["rearm_at"], unique=False)
-    op.create_index(op.f("ix_ticket_serial"), "ticket", ["serial"], unique=False)
+    op.create_index("ix_ticket_serial_state", "ticket", ["serial", "state"], unique=False)
     op.create_index(op.f("ix_ticket_site_id"), "ticket", ["site_id"], unique=False)
     op.create_index(op.f("ix_ticket_state"), "ticket", ["state"], unique=False)
     op.create_index(
