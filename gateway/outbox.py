@@ -34,6 +34,9 @@ def send_due(
     """
     with sessions.read() as session:
         due = store.commands_due(session, now)
+        overdue = store.commands_overdue(session, now)
+    if not due and not overdue:
+        return 0
     sent: dict[str, Publication | None] = {}
     for row in due:
         unit = registry.units.get(row.serial)
@@ -55,7 +58,9 @@ def send_due(
                 unit = registry.units[command.serial]
                 if publication is not None and not publication.answers and "ttl_s" in command.params:
                     session.add(_revert(command, unit, now))
-        store.expire_commands(session, now)
+        for late in store.commands_overdue(session, now):
+            late.replied_at, late.ok = now, False
+            late.error = "expired" if late.sent_at is None else "unanswered"
     return len(sent)
 
 

@@ -235,12 +235,13 @@ def commands_due(session: Session, now: datetime) -> list[DeviceCommand]:
     )
 
 
-def expire_commands(session: Session, now: datetime) -> None:
-    """Close commands that nobody sent or answered in time."""
-    overdue = select(DeviceCommand).where(DeviceCommand.replied_at.is_(None), DeviceCommand.expires_at <= now)
-    for command in session.scalars(overdue):
-        command.replied_at, command.ok = now, False
-        command.error = "expired" if command.sent_at is None else "unanswered"
+def commands_overdue(session: Session, now: datetime) -> list[DeviceCommand]:
+    """Commands that nobody sent or answered in time."""
+    return list(
+        session.scalars(
+            select(DeviceCommand).where(DeviceCommand.replied_at.is_(None), DeviceCommand.expires_at <= now)
+        )
+    )
 
 
 def command_answered(session: Session, command_id: str, serial: str, ok: bool, error: str, now: datetime) -> None:
