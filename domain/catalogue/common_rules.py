@@ -11,11 +11,12 @@ from domain.findings import Kind, Severity
 
 
 class Code(NamedTuple):
-    """What a maker's fault code means to us."""
+    """What a maker's fault code means to us; ``about`` is the fault family it speaks of, empty where none fits."""
 
     severity: Severity
     kind: Kind
     cause: str
+    about: str = ""
 
 
 UNKNOWN_CODE = Code(Severity.P3, Kind.UNDECIDED, "unknown")
@@ -70,6 +71,6 @@ def maker_code(codes: Mapping[str, Code]) -> tuple[FaultRule[Facts], ...]:
         FaultRule(
             key="R26", family="code", severity=UNKNOWN_CODE.severity, kind=UNKNOWN_CODE.kind, on_s=5, off_s=30, min_samples=2,
             raises=lambda f: bool(f.code), clears=lambda f: not f.code, evidence=("code",),
-            weigh=lambda f: codes.get(f.code, UNKNOWN_CODE),
+            weigh=lambda f: codes.get(f.code, UNKNOWN_CODE)[:3],
         ),
     )  # fmt: skip

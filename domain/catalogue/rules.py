@@ -19,6 +19,11 @@ RULES: Mapping[str, tuple[FaultRule[Any], ...]] = {
 }
 """By type; R01 first, which only ``Detector.tick`` judges."""
 
+CODE_SUBJECTS: Mapping[str, str] = {
+    code.cause: code.about for module in (soymilk, freshair) for code in module.CODES.values() if code.about
+}
+"""Cause of a maker's code (R26) → the fault family it speaks of: such a code joins that family's open ticket."""
+
 FACTS: Mapping[str, type[Facts]] = {"soymilk": SoymilkFacts, "freshair": FreshairFacts}
 """By type: the class that computes what its rules speak of."""
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from domain.catalogue.rules import FAMILIES
+from domain.catalogue.rules import CODE_SUBJECTS, FAMILIES
 from domain.clock import from_ms, to_ms
 from domain.desk.actor import SYSTEM, Actor
 from domain.desk.door import change, facts_of, journal, notify
@@ -79,7 +79,10 @@ def open_from_finding(session: Session, finding: Finding, now: datetime) -> Tick
 
 
 def _attach(session: Session, row: FindingRow, machine: Equipment, now: datetime) -> Ticket:
+    subject = CODE_SUBJECTS.get(row.cause, "") if row.family == "code" else ""
     kept = query.keeping_findings(session, row.serial, now) or query.open_of_family(session, row.serial, row.family)
+    if kept is None and subject:  # the machine has noticed, too
+        kept = query.open_of_family(session, row.serial, subject)
     ticket, is_new = (kept, False) if kept else _first(session, _ticket_for(session, row, machine, now))
     row.ticket_id = ticket.id
     if is_new:

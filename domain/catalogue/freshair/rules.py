@@ -18,10 +18,10 @@ Row = FaultRule[FreshairFacts]
 CODES: dict[str, Code] = {
     **COMMON_CODES,
     # MIoT units [S33]: 1 and 2 name the motor on most models, 3 a sensor, 4 a filter that is not in
-    "1": Code(P2, REAL, "fan"),
-    "2": Code(P2, REAL, "fan"),
-    "3": Code(P3, REAL, "sensor"),
-    "4": Code(P3, FALSE, "filter_missing"),
+    "1": Code(P2, REAL, "fan", "fan"),
+    "2": Code(P2, REAL, "fan", "fan"),
+    "3": Code(P3, REAL, "sensor", "sensor"),
+    "4": Code(P3, FALSE, "filter_missing", "filter"),
 }
 
 

@@ -18,13 +18,13 @@ CODES: dict[str, Code] = {
     **COMMON_CODES,
     # vocabulary of household machines [S1]; E2, E3, E9 are operating errors
     "E2": Code(P4, FALSE, "hot_start"),
-    "E3": Code(P3, FALSE, "overflow"),
-    "E4": Code(P2, REAL, "heating_timeout"),
-    "E5": Code(P2, FALSE, "supply_voltage"),
+    "E3": Code(P3, FALSE, "overflow", "overflow"),
+    "E4": Code(P2, REAL, "heating_timeout", "heating"),
+    "E5": Code(P2, FALSE, "supply_voltage", "supply"),
     "E6": Code(P2, REAL, "zero_cross"),
     "E7": Code(P2, REAL, "board_communication"),
-    "E8": Code(P2, REAL, "temperature_probe"),
-    "E9": Code(P3, FALSE, "overfill"),
+    "E8": Code(P2, REAL, "temperature_probe", "sensor"),
+    "E9": Code(P3, FALSE, "overfill", "overflow"),
 }
 
 
