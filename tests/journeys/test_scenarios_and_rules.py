@@ -14,6 +14,7 @@ import pytest
 from device_sim.assertions import ObservedTicket, ObservedVerdict, compare
 from device_sim.machine import Publication
 from device_sim.scenario import Scenario, load, shipped
+from domain.catalogue.rules import CODE_SUBJECTS
 from domain.detection.engine import Detector
 from domain.findings import Finding
 from domain.readings import Reading
@@ -61,6 +62,8 @@ class Watch:
         for finding in findings:
             if finding.cause == "network":
                 continue  # a whole site that fell silent is one notice, no repair tickets
+            if finding.family == "code" and (finding.serial, CODE_SUBJECTS.get(finding.cause, "")) in self.first:
+                continue  # the machine has noticed, too: the desk joins that ticket
             ticket = ObservedTicket(
                 serial=finding.serial, family=finding.family, rule=finding.rule, opened_at=finding.raised_at
             )
