@@ -23,10 +23,42 @@ from portal.auth import Logins, Wall, portal_secret
 from portal.deps import AnyPage, Portal, page_router
 from portal.headers import Headers
 from portal.live import Live
-from portal.pages import board, gallery, login, stream
-from portal.render import STATIC, Assets, Renderer
+from portal.pages import (
+    board,
+    calls,
+    customers,
+    dispatch,
+    equipment,
+    gallery,
+    imports,
+    login,
+    notices,
+    people,
+    quarantine,
+    runs,
+    stream,
+    tickets,
+    today,
+)
+from portal.render import STATIC, Assets, renderer_for
 
-PAGES: tuple[ModuleType, ...] = (login, board, stream, gallery)
+PAGES: tuple[ModuleType, ...] = (
+    login,
+    board,
+    stream,
+    gallery,
+    tickets,
+    runs,
+    today,
+    dispatch,
+    notices,
+    calls,
+    equipment,
+    customers,
+    people,
+    imports,
+    quarantine,
+)
 """One module per noun; each has a ``router``."""
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -45,7 +77,7 @@ def create_app(
         sessions=sessions,
         telemetry=telemetry,
         logins=Logins(sessions, wall or SystemClock(), portal_secret(settings.secret_file)),
-        renderer=Renderer(settings.timezone, Assets()),
+        renderer=renderer_for(settings.timezone),
         live=Live(sessions),
     )
 
