@@ -180,6 +180,17 @@ def test_a_leak_in_a_rest_phase_that_broke_still_fails() -> None:
     assert heat(wet).outcome is Outcome.FAILED
 
 
+def test_the_meter_may_lag_behind_the_valve_by_one_sample() -> None:
+    rows = soymilk([*BATCH[:-1], Leg("standby", 1000)])
+    rows = changed(rows, lambda r: float(r["_t"]) == 1200, inlet_valve=True, water_flow_lpm=3.0)
+    lagging = without(changed(rows, lambda r: float(r["_t"]) == 1205, water_flow_lpm=3.0), "water_total_l")
+    assert heat(lagging).outcome is Outcome.PASSED
+    running = without(
+        changed(rows, lambda r: float(r["_t"]) in (1205, 1210, 1215), water_flow_lpm=3.0), "water_total_l"
+    )
+    assert heat(running).outcome is Outcome.FAILED
+
+
 def test_there_is_no_pass_before_the_rest_phase_is_over() -> None:
     rows = [r for r in soymilk() if float(r["_t"]) < 1270]
     assert heat(rows).outcome is Outcome.INCONCLUSIVE

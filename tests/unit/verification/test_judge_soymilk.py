@@ -174,6 +174,29 @@ def test_each_batch_has_its_own_volume() -> None:
     assert line(run(soymilk(legs)), "heat_rate").value == pytest.approx(1.0, abs=0.1)
 
 
+def test_water_that_comes_after_a_heat_is_another_batch() -> None:
+    legs = [*BATCH[:4], Leg("heating", 200), Leg("filling", 60), *BATCH[4:]]
+    assert run(soymilk(legs), target_l=3.0).outcome is Outcome.PASSED
+    assert run(soymilk(legs), target_l=6.0).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("hole_s", "hold_s", "outcome"), [(50, 345, "passed"), (50, 335, "failed"), (75, 400, "failed")]
+)
+def test_a_hole_in_the_hold_credits_ten_seconds_or_breaks_it(hole_s: int, hold_s: int, outcome: str) -> None:
+    """A hole of 50 s costs 40 s of the hold; one of more than 60 s ends it, though the machine went on."""
+    legs = [replace(leg, seconds=hold_s) if leg.state == "boil_hold" else leg for leg in BATCH]
+    rows = changed(soymilk(legs), when("heating"), temp_c=lambda r: min(97.0, float(r["temp_c"])))
+    rows = changed(rows, lambda r: r["run_state"] in ("dispensing", "standby"), temp_c=lambda r: float(r["temp_c"]) - 9)
+    begun = next(float(r["_t"]) for r in rows if r["run_state"] == "boil_hold") + 150
+    for row in rows:
+        if begun < float(row["_t"]) < begun + hole_s:
+            del row["temp_c"]
+    verdict = run(rows)
+    assert (line(verdict, "boil_hold").state is PASS) == (outcome == "passed")
+    assert (verdict.outcome is Outcome.PASSED) == (outcome == "passed")
+
+
 def boiled(kelvin: dict[int, float], hold_s: int = 305) -> Verdict:
     """A run whose boil_hold leg lasts ``hold_s`` at 98.5 °C, changed by ``kelvin`` at some samples of it."""
     legs = [Leg(leg.state, hold_s) if leg.state == "boil_hold" else leg for leg in BATCH]
@@ -271,6 +294,14 @@ def test_a_leak_in_the_rest_phase(lpm: float, outcome: str) -> None:
     assert run(without(rows, "water_total_l")).outcome == outcome
 
 
+def test_both_water_channels_must_be_seen_in_the_rest_phase() -> None:
+    rows = soymilk()
+    for row in rows[190::2]:
+        del row["water_flow_lpm"]
+    verdict = run(rows)
+    assert (verdict.outcome, line(verdict, "leak").state) == (Outcome.INCONCLUSIVE, NA)
+
+
 def test_keep_warm_after_the_hold() -> None:
     def warm(celsius: float) -> Verdict:
         rows = soymilk([*BATCH[:-2], Leg("keep_warm", 200), *BATCH[-2:]])
@@ -286,6 +317,12 @@ def test_keep_warm_after_the_hold() -> None:
 @pytest.mark.parametrize(("watts", "outcome"), [(8.9, "passed"), (9.2, "failed")])
 def test_standby_power(watts: float, outcome: str) -> None:
     assert run(changed(soymilk(), when("standby"), power_w=watts)).outcome == outcome
+
+
+def test_standby_power_is_that_of_standby() -> None:
+    rows = changed(soymilk(BATCH[:-1]), when("dispensing"), power_w=200.0)
+    verdict = run([*rows[:-2]])
+    assert (verdict.outcome, line(verdict, "standby_power").state) == (Outcome.INCONCLUSIVE, NA)
 
 
 def test_a_jump_of_the_probe_fails_while_cooking_only() -> None:
