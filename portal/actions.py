@@ -19,11 +19,12 @@ from domain.desk.dispatch import propose
 from domain.desk.door import facts_of
 from domain.desk.intake import telemetry_normal
 from domain.desk.perform import HANDLERS, perform
-from domain.errors import ConflictError, IllegalTransitionError, InvalidError
+from domain.errors import ConflictError, IllegalTransitionError, InvalidError, RefusedError
 from domain.store.queries import service
 from domain.store.tables import Journal, Ticket
 from domain.tickets.assignment import Proposal
 from domain.tickets.states import ACTIONS, Action, Facts, State
+from portal.deps import refused_form
 from portal.language import Message, _
 from portal.names import name_in
 from portal.render import Form
@@ -291,6 +292,14 @@ def take(
             return False
         raise
     return True
+
+
+def refused(action: Action, error: RefusedError, typed: Mapping[str, str]) -> Refused:
+    """The form of a refused action as typed, with what was wrong beside its field, also one that was not sent at all."""
+    rule = ACTIONS[action]
+    return Refused(
+        action.value, refused_form(error, {**dict.fromkeys((*rule.fields, *rule.optional, CONFIRM), ""), **typed})
+    )
 
 
 def _said_before(session: Session, actor: Actor, ticket: Ticket, action: Action, sent: Iterable[str]) -> bool:

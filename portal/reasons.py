@@ -37,6 +37,7 @@ REASONS: tuple[str, ...] = (
     _("Too few samples of {channel}: {count} of {expected} expected"),
     _("Too few samples: {count} of {expected} expected"),
     _("Out of limits so far: {reason}"),
+    _("A stop or a silence of more than 60 s restarted the count"),
     # either type
     _("Site supply: {reason}"),
     _("{low}…{high} V, limits {least}…{most} V"),

@@ -75,6 +75,8 @@ CAUSES: Mapping[str, str] = {
     "dirtier_behind": _("Sensors swapped, bypass open, or mould"),
     "pm25_in": _("Intake PM2.5 sensor frozen"),
     "pm25_out": _("Outlet PM2.5 sensor frozen"),
+    "phase_lost": _("A phase or one of its elements is lost: measure the three currents"),
+    "too_cold": _("The slurry is kept too cold: food safety"),
     "fan": _("Fan"),
     "sensor": _("Sensor"),
 }
@@ -87,7 +89,8 @@ EVIDENCE: Mapping[str, tuple[str, str, float]] = {
     "volt_high": (_("Highest voltage"), "V", 1),
     "flow": (_("Flow"), "L/min", 1),
     "temp": (_("Temperature"), "°C", 1),
-    "best_ms": (_("Longest hold at the boil"), "s", 0.001),
+    "hold_s": (_("Longest hold at the boil"), "s", 1),
+    "imbalance": (_("Difference between the phases"), "%", 100),
     "trips": (_("Overflow trips"), "", 1),
     "code": (_("Code"), "", 1),
     "spin": (_("Fan speed against rated"), "%", 100),

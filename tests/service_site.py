@@ -106,7 +106,14 @@ class ServiceSite:
                 watched(session, self.now)
 
     def finding(
-        self, serial: str, rule: str, family: str, cause: str, severity: int = 2, kind: Kind = Kind.REAL, **evidence: float
+        self,
+        serial: str,
+        rule: str,
+        family: str,
+        cause: str,
+        severity: int = 2,
+        kind: Kind = Kind.REAL,
+        **evidence: float,
     ) -> int:
         """A rule fires now; the number of the ticket that it opened or joined."""
         finding = Finding(
@@ -267,7 +274,9 @@ def a_morning(site: ServiceSite) -> Story:
     site.advance(minutes=15)
     site.do("limin", Action.FINISH_REPAIR, testing, measure="repair_heater_wiring", note="接线端子烧黑，已重新压接")
     site.measure(testing, one_element_lost())
-    ready = site.finding("FA-0101", "R20", "filter", "leak", 3, Kind.REAL, eta=0.61, eta_low=0.83, c_in=118.0, c_out=46.0)
+    ready = site.finding(
+        "FA-0101", "R20", "filter", "leak", 3, Kind.REAL, eta=0.61, eta_low=0.83, c_in=118.0, c_out=46.0
+    )
     called = site.call("SM-2351", "早上打浆的时候嗡嗡响，打不动，闻到一点糊味，现在停着不敢用", "motor")
     site.do("operator", Action.VISIT_NEEDED, called, note="客户已断电，等上门")
     guided = site.call("FA-0141", "诊室里说风变小了，灯在闪", "filter")

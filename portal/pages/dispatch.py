@@ -17,8 +17,8 @@ from domain.store.queries import tickets as query
 from domain.tickets.assignment import Proposal
 from domain.tickets.deadlines import ACCEPT_WITHIN, Clock
 from domain.tickets.states import ACTIONS, AT_THE_MACHINE, Action, Role, State
-from portal.actions import DONE, Refused, take
-from portal.deps import FormValues, Page, page_router, refused_form, require
+from portal.actions import DONE, Refused, refused, take
+from portal.deps import FormValues, Page, page_router, require
 from portal.errors import status_of
 from portal.language import Message, _
 from portal.permissions import Permission
@@ -158,9 +158,9 @@ def act(page: Dispatcher, ticket_id: int, action: Action, typed: FormValues) -> 
     except NotFoundError:
         raise
     except RefusedError as error:
-        refused = Refused(action.value, refused_form(error, typed))
+        back_again = refused(action, error, typed)
         with page.read() as session:
-            view = _view(page, session, Filters(), refused=(ticket_id, refused))
+            view = _view(page, session, Filters(), sent_back=(ticket_id, back_again))
         return page.show("dispatch/index.html", view, status=status_of(error), notice=Notice(Message.of(error), "bad"))
     return page.go(back, done if action in (Action.ASSIGN, Action.REASSIGN) else Message(DONE[action]))
 
@@ -170,14 +170,14 @@ def _name(session: Session, ticket_id: int) -> str:
     return assignee.name if assignee else ""
 
 
-def _view(page: Page, session: Session, filters: Filters, refused: tuple[int, Refused] | None = None) -> DispatchView:
+def _view(page: Page, session: Session, filters: Filters, sent_back: tuple[int, Refused] | None = None) -> DispatchView:
     found = query.open_tickets(session, region=filters.region, text=filters.q)
     heads = {ticket.id: head_of(ticket, page.now, page.locale) for ticket in found}
     shown = [ticket for ticket in found if filters.fit(heads[ticket.id])]
     back = service.last_reasons(
         session, [t.id for t in shown if t.state == State.READY], [action.value for action in COME_BACK]
     )
-    rows = [_row(page, session, ticket, heads[ticket.id], back.get(ticket.id), refused) for ticket in shown]
+    rows = [_row(page, session, ticket, heads[ticket.id], back.get(ticket.id), sent_back) for ticket in shown]
     rows.sort(key=lambda row: SORTS[filters.sort][1](row.head))
     return DispatchView(
         sections=tuple(
@@ -199,11 +199,11 @@ def _row(
     ticket: Ticket,
     head: TicketHead,
     back: Journal | None,
-    refused: tuple[int, Refused] | None,
+    sent_back: tuple[int, Refused] | None,
 ) -> Row:
     offered = next((action for action in HANDING_OVER if _may(page, ticket, action)), None)
     waiting = page.now - ticket.dispatched_at if ticket.state == State.DISPATCHED and ticket.dispatched_at else None
-    mine = refused[1] if refused and refused[0] == ticket.id else None
+    mine = sent_back[1] if sent_back and sent_back[0] == ticket.id else None
     return Row(
         head=head,
         offered=offered.value if offered else "",

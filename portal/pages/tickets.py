@@ -12,9 +12,9 @@ from domain.desk.door import journal
 from domain.errors import NotFoundError, RefusedError, UnavailableError
 from domain.store.queries import tickets as query
 from domain.tickets.states import Action
-from portal.actions import DONE, Actions, Refused, actions_of, take
+from portal.actions import DONE, Actions, Refused, actions_of, refused, take
 from portal.charts import RANGES_MIN, ChartRange, chart_of, usable_minutes
-from portal.deps import FormValues, Page, page_router, refused_form, require
+from portal.deps import FormValues, Page, page_router, require
 from portal.errors import status_of
 from portal.language import Message
 from portal.machine_now import MachineNow, machine_now
@@ -86,9 +86,9 @@ def act(page: Reader, ticket_id: int, action: Action, typed: FormValues) -> Resp
     except NotFoundError:
         raise
     except RefusedError as error:
-        refused = Refused(action.value, refused_form(error, typed))
+        back_again = refused(action, error, typed)
         with page.read() as session:
-            view = view_of(page, session, ticket_id, refused=refused)
+            view = view_of(page, session, ticket_id, sent_back=back_again)
         known = any(form.action == action.value for form in view.actions.every)
         notice = None if known else Notice(Message.of(error), "bad")
         return page.show("tickets/show.html", view, status=status_of(error), notice=notice)
@@ -101,7 +101,7 @@ def view_of(
     ticket_id: int,
     *,
     minutes: int = 60,
-    refused: Refused | None = None,
+    sent_back: Refused | None = None,
     phone: bool = False,
 ) -> TicketView:
     """The view for this reader."""
@@ -110,7 +110,7 @@ def view_of(
     asked = usable_minutes(minutes)
     return TicketView(
         head=head_of(ticket, now, locale, phone=phone),
-        actions=actions_of(session, ticket, page.actor, now, locale, refused),
+        actions=actions_of(session, ticket, page.actor, now, locale, sent_back),
         runs=run_panels(session, ticket, now, locale, may_enter=own),
         findings=finding_lines(query.findings(session, ticket_id)),
         repairs=repair_lines(query.repairs(session, ticket_id), locale),

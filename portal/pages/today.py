@@ -15,8 +15,8 @@ from domain.store.queries import service
 from domain.store.queries import tickets as query
 from domain.tickets.deadlines import ACCEPT_WITHIN
 from domain.tickets.states import Action, State
-from portal.actions import DONE, Actions, Refused, actions_of, take
-from portal.deps import FormValues, Page, page_router, refused_form, require
+from portal.actions import DONE, Actions, Refused, actions_of, refused, take
+from portal.deps import FormValues, Page, page_router, require
 from portal.errors import status_of
 from portal.language import Message
 from portal.permissions import Permission
@@ -80,9 +80,9 @@ def act(page: Technician, ticket_id: int, action: Action, typed: FormValues) -> 
     except NotFoundError:
         raise
     except RefusedError as error:
-        refused = Refused(action.value, refused_form(error, typed))
+        back_again = refused(action, error, typed)
         with page.read() as session:
-            view = _view(page, session, ticket_id, refused)
+            view = _view(page, session, ticket_id, back_again)
         shown = view.current is not None and any(form.open for form in view.current.actions.every)
         notice = None if shown else Notice(Message.of(error), "bad")
         return page.show("today/index.html", view, status=status_of(error), notice=notice)
@@ -96,9 +96,9 @@ def _own(page: Page, session: Session, ticket_id: int) -> Ticket:
     return found
 
 
-def _view(page: Page, session: Session, first: int | None, refused: Refused | None = None) -> TodayView:
+def _view(page: Page, session: Session, first: int | None, sent_back: Refused | None = None) -> TodayView:
     own = sorted(query.open_tickets(session, assignee_id=page.user.id), key=lambda t: _rank(t, first))
-    jobs = [_job(page, session, ticket, refused if ticket.id == first else None) for ticket in own]
+    jobs = [_job(page, session, ticket, sent_back if ticket.id == first else None) for ticket in own]
     midnight = page.now.astimezone(page.portal.settings.timezone).replace(hour=0, minute=0, second=0, microsecond=0)
     unread = query.notices(session, person_id=page.user.id, roles=(), limit=5)
     return TodayView(
@@ -117,12 +117,12 @@ def _rank(ticket: Ticket, first: int | None) -> tuple[bool, int, datetime, int]:
     return ticket.id != first, stage, ticket.window_from or ticket.due_at, ticket.id
 
 
-def _job(page: Page, session: Session, ticket: Ticket, refused: Refused | None) -> Job:
+def _job(page: Page, session: Session, ticket: Ticket, sent_back: Refused | None) -> Job:
     runs = run_panels(session, ticket, page.now, page.locale, may_enter=True)
     waits = ticket.state == State.DISPATCHED and ticket.dispatched_at is not None
     return Job(
         head=head_of(ticket, page.now, page.locale),
-        actions=actions_of(session, ticket, page.actor, page.now, page.locale, refused),
+        actions=actions_of(session, ticket, page.actor, page.now, page.locale, sent_back),
         accept_within=ticket.dispatched_at + ACCEPT_WITHIN - page.now if waits and ticket.dispatched_at else None,
         findings=finding_lines(query.findings(session, ticket.id)),
         run=next((run for run in runs if run.voided_at is None), runs[0] if runs else None),
