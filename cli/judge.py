@@ -15,7 +15,13 @@ from domain.catalogue.plans import TestPlan, named_plan
 from domain.catalogue.registry import EQUIPMENT
 from domain.catalogue.rules import RULE_LABELS
 from domain.clock import from_ms
+from domain.desk import evidence
+from domain.desk.verification import card_of_run, judge_run, plan_of_run
 from domain.errors import InvalidError
+from domain.settings import load
+from domain.store import schema
+from domain.store.queries import tickets as query
+from domain.store.session import Sessions, open_engine
 from domain.verdicts import CriterionResult, Verdict
 from domain.verification.judge import judge as judge_samples
 
@@ -26,8 +32,9 @@ _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
 
 @app.callback(invoke_without_command=True)
 def judge(
-    plan: Annotated[str, typer.Option(help="Plan key, such as soymilk:heating.")],
-    samples: Annotated[Path, typer.Option(help="CSV file: ts (ms) and channels by name.")],
+    plan: Annotated[str | None, typer.Option(help="Plan key, such as soymilk:heating.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="CSV file: ts (ms) and channels by name.")] = None,
+    run: Annotated[int | None, typer.Option(help="Id of a stored test run, judged again from its evidence.")] = None,
     model: Annotated[str | None, typer.Option(help="Model key of the catalogue; default: the type's first.")] = None,
     card: Annotated[Path | None, typer.Option(help="TOML file with a model card.")] = None,
     entry: Annotated[
@@ -41,7 +48,14 @@ def judge(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Print the verdict on a file of samples, criterion by criterion."""
+    """Print the verdict on a file of samples, or on a stored run's own evidence, criterion by criterion."""
+    if run is not None:
+        if plan or samples:
+            raise InvalidError("Give either --run or --plan with --samples", field="run")
+        _again(run, as_json)
+        return
+    if plan is None or samples is None:
+        raise InvalidError("Give --plan and --samples, or --run", field="plan")
     wanted = named_plan(plan)
     nameplate = _card(wanted, model, card)
     if target_l is not None and not 0 < target_l < inf:
@@ -56,6 +70,30 @@ def judge(
         typer.echo(json.dumps(summary(verdict), ensure_ascii=False))
         return
     _print(wanted, nameplate, verdict)
+
+
+def _again(run_id: int, as_json: bool) -> None:
+    """Judge a stored run again from its evidence, by its own copies of plan and card, and compare with what was sealed."""
+    engine = open_engine(load().database_url)
+    try:
+        schema.upgrade(engine)
+        with Sessions(engine).read() as session:
+            stored = query.run(session, run_id)
+            sealed = query.verdict(session, run_id)
+            if sealed is not None and not evidence.intact(sealed):
+                raise InvalidError("The evidence of run {id} is not what was sealed", id=run_id)
+            verdict = judge_run(session, stored, ended=sealed is not None)
+            same = sealed is None or sealed.outcome == verdict.outcome
+            if as_json:
+                shown = {"run": run_id, "sealed": sealed.outcome if sealed else None, "same": same}
+                typer.echo(json.dumps({**summary(verdict), **shown}, ensure_ascii=False))
+            else:
+                typer.echo(f"run {run_id}: sealed as {sealed.outcome if sealed else 'nothing yet'}")
+                _print(plan_of_run(stored), card_of_run(stored), verdict)
+    finally:
+        engine.dispose()
+    if not same:
+        raise typer.Exit(1)
 
 
 def summary(verdict: Verdict) -> dict[str, object]:

@@ -74,7 +74,12 @@ class Loop:
             )
         self.pipeline = Pipeline(
             gateway=gateway_name(settings.shards),
-            spool=Spool(settings.spool_dir, max_bytes=settings.spool_max_bytes, policy=settings.spool_policy),
+            spool=Spool(
+                settings.spool_dir,
+                max_bytes=settings.spool_max_bytes,
+                policy=settings.spool_policy,
+                durable=through_broker,  # without a broker nothing is acknowledged that could be lost
+            ),
             checkpoint=Checkpoint(settings.spool_dir / "stored"),
             sessions=self.sessions,
             telemetry=self.telemetry,
