@@ -18,6 +18,7 @@ from tests.unit.verification.traces import (
     Values,
     changed,
     freshair,
+    hole,
     noise,
     rated,
     readings,
@@ -103,6 +104,11 @@ def test_the_highest_level_of_180_s_is_the_one_that_counts() -> None:
     verdict = run(rows)
     assert "level 1" in line(verdict, "fan_speed").reason
     assert verdict.outcome is Outcome.PASSED
+
+
+def test_the_highest_of_several_levels_is_judged() -> None:
+    for rows in (levels((1, 500), (3, 600)), levels((3, 500), (1, 600))):
+        assert "level 3" in line(run(rows), "fan_speed").reason
 
 
 def test_the_fan_plan_wants_180_s_of_each_level_that_it_shows() -> None:
@@ -248,6 +254,10 @@ def test_in_and_out_must_come_together() -> None:
     for i, row in enumerate(rows):
         del row["pm25_in_ugm3" if i % 2 else "pm25_out_ugm3"]
     assert line(run(rows), "pm25_efficiency").state is NA
+    rows = freshair()
+    for row in rows[::2]:
+        del row["pm25_out_ugm3"]
+    assert line(run(rows), "pm25_efficiency").state is NA
 
 
 @pytest.mark.parametrize(("above", "state"), [(9, PASS), (12, FAIL)])
@@ -324,8 +334,9 @@ def test_fan_drift(channel: str, change: float, outcome: str) -> None:
 @pytest.mark.parametrize(("life", "outcome"), [(100.0, "passed"), (97.0, "failed")])
 def test_the_filter_counter_was_reset(life: float, outcome: str) -> None:
     assert run(changed(freshair(), every, filter_life_pct=life)).outcome == outcome
-    late = changed(freshair(), after(0, 700), filter_life_pct=2.0)
+    late = changed(freshair(1700), after(0, 700), filter_life_pct=2.0)
     assert run(late).outcome is Outcome.PASSED
+    assert run(hole(late, 600, 100)).outcome is Outcome.PASSED  # no window was complete before the reset
 
 
 def test_the_filter_counter_is_checked_where_it_is_reported() -> None:

@@ -419,6 +419,21 @@ def test_inlet_plan_wants_two_fills_and_600_s_of_rest() -> None:
     assert run(without(first_short, "water_total_l"), "soymilk:inlet", target_l=3.0).outcome is Outcome.FAILED
 
 
+def test_two_fills_without_a_heat_are_one_batch_but_two_fills_of_the_inlet_plan() -> None:
+    legs = [
+        *BATCH[:3],
+        Leg("filling", 60),
+        Leg("grinding", 90),
+        Leg("heating", 1110),
+        *BATCH[5:-1],
+        Leg("standby", 800),
+    ]
+    rows = without(soymilk(legs), "temp_c")
+    assert run(rows, "soymilk:inlet", target_l=3.0).outcome is Outcome.PASSED
+    assert run(rows, "soymilk:operator", target_l=3.0).outcome is Outcome.FAILED
+    assert run(rows, "soymilk:operator", target_l=6.0).outcome is Outcome.PASSED
+
+
 def test_controller_plan_wants_a_whole_cycle_back_in_standby() -> None:
     assert run(soymilk(), "soymilk:controller").outcome is Outcome.PASSED
     endless = [*BATCH[:6], Leg("keep_warm", 1500)]
