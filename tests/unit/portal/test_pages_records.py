@@ -25,10 +25,11 @@ from gateway.adapters.registry import ADAPTERS
 from gateway.messages import Reason
 from portal import equipment_view
 from portal.app import routes
+from portal.auth import User
 from portal.language import load_catalogue
 from portal.pages import imports, people, quarantine
 from portal.permissions import PERMISSIONS, Permission
-from tests.portal_site import PASSWORD, ROLES, PortalSite, log_in, token_in
+from tests.portal_site import NOW, PASSWORD, ROLES, PortalSite, log_in, token_in
 from tests.records_site import AIRY, COLD, HEALTHY, PHONE, SILENT, THIRSTY, enrich
 from tests.unit.portal.conftest import ClientOf
 
@@ -412,6 +413,20 @@ def test_who_may_not_see_customers_sees_none_on_a_machine(client_of: ClientOf, r
             assert "/tickets/" not in page, path
 
 
+def test_the_view_itself_is_filtered_before_the_template(site: PortalSite) -> None:
+    telemetry = site.app.state.portal.telemetry
+    for role, sees in ((Role.ADMIN, False), (Role.QA, False), (Role.OPERATOR, True)):
+        user = User(1, role.value, "", (role.value,), PERMISSIONS[role], "zh_CN", "")
+        with site.sessions.read() as session:
+            shown = equipment_view.show_view(session, telemetry, user, THIRSTY, NOW, NOW.date(), 60, chart=False)
+            listed = equipment_view.list_view(
+                session, user, q=THIRSTY, equipment_type="", condition="", region="", page=1, next_pages=""
+            )
+        secrets = (shown.customer, shown.phone, shown.address, shown.customer_id, listed.rows[0].customer)
+        assert all(secrets) if sees else not any(secrets), role
+        assert bool(shown.tickets) is (role is not Role.ADMIN)
+
+
 def test_telemetry_of_a_machine_as_json(client_of: ClientOf) -> None:
     drawn = client_of(Role.OPERATOR).get(f"/equipment/{COLD}/telemetry.json", params={"minutes": 60}).json()
     assert len(drawn["times"]) == 120
@@ -643,6 +658,7 @@ def test_what_is_known_already_changes_nothing(client_of: ClientOf) -> None:
         b"\xef\xbb\xbf", b"x" * (2 * 1024 * 1024 + 1), "客户,门店\r\n甲,乙\r\n".encode(),
         (HEADER + "\r\n" + "🍵" * 5000 + "\r\n").encode(),
     ],
+    ids=lambda raw: f"{len(raw)}-{raw[:6].hex()}",
 )  # fmt: skip
 def test_a_wrong_file_is_refused_with_words(site: PortalSite, client_of: ClientOf, raw: bytes) -> None:
     answer = upload(client_of(Role.ADMIN), raw)
