@@ -1,7 +1,7 @@
 """Engines and transactions: SQLite (WAL, BEGIN IMMEDIATE, foreign keys) and PostgreSQL behind one object.
 
-``Sessions.command()`` is one write transaction, committed at its end; ``Sessions.read()`` is a snapshot for pages. Nobody
-below them commits. Lost races become ConflictError, an unreachable or locked database UnavailableError.
+``Sessions.command()`` is one write transaction, committed at its end; ``Sessions.read()`` one for pages. Nobody below them
+commits. Lost races become ConflictError, an unreachable or locked database UnavailableError.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from domain.errors import ConflictError, SettingsError, UnavailableError
 
 BUSY_TIMEOUT_MS = 5000
+POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
+"""As many connections as a web server has threads: nobody waits for one longer than for a locked database."""
 WRITE = "brewair_write"
 
 
@@ -27,7 +30,7 @@ def open_engine(url: str) -> Engine:
     """The engine of ``url``; makes the folder of an SQLite file. Raises SettingsError where it cannot."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        return create_engine(parsed, pool_pre_ping=True, **POOL)
     if parsed.database:
         folder = Path(parsed.database).parent
         try:
@@ -36,7 +39,8 @@ def open_engine(url: str) -> Engine:
             raise SettingsError(
                 "The folder {folder} cannot be made: {problem}", folder=folder, problem=error.strerror
             ) from error
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    arguments = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+    engine = create_engine(parsed, connect_args=arguments, **(POOL if parsed.database else {}))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -91,7 +95,7 @@ def translated() -> Iterator[None]:
         raise ConflictError("Somebody else changed this first; look again and repeat") from error
     except IntegrityError as error:
         raise ConflictError("This exists already, or something it refers to does not") from error
-    except OperationalError as error:
+    except (OperationalError, PoolTimeoutError) as error:
         raise UnavailableError("The database does not answer; try again", retry_after=1.0) from error
     except DBAPIError as error:
         if error.connection_invalidated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from domain.errors import BrewairError, SettingsError, UnavailableError
 from domain.store import schema
 from domain.store.queries import evidence as query_evidence
 from domain.store.queries import tickets as query
-from domain.store.session import Sessions, open_engine
+from domain.store.session import POOL, Sessions, open_engine
 from domain.store.tables import Base, Customer, Equipment, Journal, Site, TestRun, Ticket, VerdictRow
 from domain.tickets.states import TRANSITIONS, Action, State
 from domain.tickets.states import Kind as TicketKind
@@ -287,6 +288,19 @@ def test_samples_that_come_while_the_judge_works_are_judged_or_not_but_never_hal
         assert evidence.verdict_body(again) == verdict.body
         assert verdict.evidence_samples == len(evidence.unpack(verdict.evidence))
         assert query_evidence.bodies(session, run.id) == []
+
+
+def test_a_page_too_many_is_told_to_come_again(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'brewair.db'}")
+    schema.upgrade(engine)
+    sessions = Sessions(engine)
+    with ExitStack() as stack:
+        for _ in range(POOL["pool_size"] + POOL["max_overflow"]):
+            stack.enter_context(sessions.read()).execute(text("SELECT 1"))
+        with pytest.raises(UnavailableError), sessions.read() as session:
+            session.execute(text("SELECT 1"))
+    with sessions.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
 
 
 def test_live_pages_miss_no_journal_row_that_commits_late(postgresql: PostgreSQL) -> None:
