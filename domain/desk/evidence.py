@@ -21,6 +21,8 @@ from domain.verdicts import Verdict
 
 SKEW_MS = 30_000
 """From here on a constant difference is the clock's error (equipment.md §7.0)."""
+STEADY_MS = 60_000
+"""So long it must have lasted, by time of receipt: a backlog comes all at once, and its age is no clock's error (EJ)."""
 
 
 def append(session: Session, run: TestRun, readings: Iterable[Reading], now: datetime) -> int:
@@ -88,16 +90,27 @@ def from_body(body: Mapping[str, Any], *, serial: str, equipment_type: str) -> R
 def samples(session: Session, run: TestRun) -> list[Reading]:
     """The samples of a run from its beginning on: live rows, or the sealed evidence after the verdict; the same at any time.
 
-    A machine's clock may be off. What it sent may come late (a queue, a restart) but never early, so the smallest difference
-    of receipt and device time tells where the run began on its clock.
+    What was measured before the repair proves nothing of it, however late it came.
     """
     sealed = session.get(VerdictRow, run.id)
     bodies = unpack(sealed.evidence) if sealed else query.bodies(session, run.id)
-    skew = min((body["recv"] - body["ts"] for body in bodies if "recv" in body and "backfill" not in body), default=0)
-    began = to_ms(run.started_at) - (skew if abs(skew) >= SKEW_MS else 0)
+    began = to_ms(run.started_at) - _clock_error(bodies)
     return [
         from_body(body, serial=run.serial, equipment_type=run.card["type"]) for body in bodies if body["ts"] >= began
     ]
+
+
+def _clock_error(bodies: Iterable[Mapping[str, Any]]) -> int:
+    """By how many ms the machine's clock is slow; 0 where that cannot be told from samples that waited somewhere.
+
+    What a machine sends may come late (a queue, a restart) but never early: the least lateness is the clock's, if it lasts.
+    """
+    received = [
+        (body["recv"], body["recv"] - body["ts"]) for body in bodies if "recv" in body and "backfill" not in body
+    ]
+    least = min((late for _, late in received), default=0)
+    prompt = [recv for recv, late in received if late <= least + SKEW_MS]
+    return least if abs(least) >= SKEW_MS and max(prompt) - min(prompt) >= STEADY_MS else 0
 
 
 def pack(bodies: Sequence[dict[str, Any]]) -> tuple[bytes, str]:

@@ -44,12 +44,12 @@ OUTCOME_ACTION: Mapping[Outcome, Action] = {
 
 
 def append_samples(session: Session, readings: Iterable[Reading], now: datetime) -> int:
-    """Keep the readings of machines whose run is being measured, as evidence; returns how many were new."""
+    """Keep the readings of machines whose runs are being measured, as evidence of each; returns how many were new."""
     by_serial: dict[str, list[Reading]] = {}
     for reading in readings:
         by_serial.setdefault(reading.serial, []).append(reading)
     runs = query.measured_runs_of(session, list(by_serial))
-    return sum(evidence.append(session, run, by_serial[serial], now) for serial, run in runs.items())
+    return sum(evidence.append(session, run, by_serial[run.serial], now) for run in runs)
 
 
 def judge_run(session: Session, run: TestRun, *, ended: bool) -> Verdict:
@@ -92,7 +92,8 @@ def judge_running(session: Session, now: datetime) -> None:
 
 
 def _judge_one(session: Session, run: TestRun, now: datetime) -> None:
-    ended = now - (run.last_sample_at or run.started_at) >= SILENCE_LIMIT
+    longest = timedelta(seconds=run.plan["cap_s"] + run.plan["rest_s"]) + SILENCE_LIMIT
+    ended = now - (run.last_sample_at or run.started_at) >= SILENCE_LIMIT or now - run.started_at >= longest
     if run.samples == run.judged_samples and not ended and not run.progress.get("decided"):
         return
     verdict = judge_run(session, run, ended=ended)

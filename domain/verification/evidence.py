@@ -19,13 +19,15 @@ REORDER_MS = 10_000
 class Evidence:
     """Samples in order of time, one for each moment; ``channels`` are all that the machine sent, usable or not.
 
-    ``obstacles`` are why no pass can come of them, ``notes`` what was done.
+    ``obstacles`` are why no pass can come of them, ``notes`` what was done. ``span_ms`` is how long they kept coming, whatever
+    they are worth, by time of receipt where there is one.
     """
 
     readings: tuple[Reading, ...]
     channels: frozenset[str]
     obstacles: tuple[str, ...]
     notes: tuple[str, ...]
+    span_ms: int
 
 
 def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
@@ -57,7 +59,9 @@ def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
     # from here on a sample is a sample: what it is worth has been decided above
     readings = tuple(replace(r, ts=r.ts + shift, simulated=False, backfill=False) for r in merged)
     channels = frozenset(channel for r in steady for channel in (*r.values, *r.rejected))
-    return Evidence(readings, channels, tuple(obstacles), tuple(notes))
+    came = [r.ts if r.recv_ms is None else r.recv_ms for r in samples]
+    span_ms = max(came) - min(came) if came else 0
+    return Evidence(readings, channels, tuple(obstacles), tuple(notes), span_ms)
 
 
 def _as_the_device_said(reading: Reading) -> Reading:

@@ -294,13 +294,13 @@ def measured_run(session: Session, run_id: int) -> TestRun | None:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
-def measured_runs_of(session: Session, serials: Sequence[str]) -> dict[str, TestRun]:
-    """The measured run of each of these machines that has one, locked; ``serials`` may be many."""
-    found: dict[str, TestRun] = {}
+def measured_runs_of(session: Session, serials: Sequence[str]) -> list[TestRun]:
+    """The measured runs of these machines, locked: one for each of its tickets in testing; ``serials`` may be many."""
+    found: list[TestRun] = []
     for start in range(0, len(serials), AT_ONCE):
         query = select(TestRun).where(MEASURED, TestRun.serial.in_(list(serials[start : start + AT_ONCE])))
         query = query.order_by(TestRun.id).with_for_update(key_share=True)
-        found |= {run.serial: run for run in session.scalars(query.execution_options(populate_existing=True))}
+        found += session.scalars(query.execution_options(populate_existing=True))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from domain.clock import to_ms
 from domain.desk import evidence
 from domain.desk.dispatch import propose
+from domain.desk.intake import Call, open_from_call
 from domain.desk.perform import perform
 from domain.desk.verification import append_samples, enter, record_verdict
 from domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, RefusedError
@@ -21,7 +24,8 @@ from domain.store.queries import tickets as query
 from domain.store.tables import DeviceCommand, Equipment, Repair, Ticket
 from domain.tickets.states import Action, Kind, Role, State
 from domain.verdicts import Outcome, Verdict
-from tests.desk_world import World
+from tests.desk_world import World, moved
+from tests.service_site import healthy, one_element_lost
 from tests.unit.desk.test_intake import call, notices
 
 
@@ -366,6 +370,64 @@ def test_samples_are_kept_once_and_only_from_the_run_on(world: World, number: in
         run = query.runs(session, number)[0]
         assert run.samples == 5
         assert [r.ts - at for r in evidence.samples(session, run)] == [0, 5000, 7000, 7000, 10_000]
+
+
+def test_two_tickets_of_a_machine_are_measured_side_by_side(world: World, number: int) -> None:
+    """Found by two people before anybody came: one visit, two repairs, and each has its own proof."""
+    with world.command() as session:
+        # the first visit keeps findings to itself, so the second complaint has come by telephone
+        other = open_from_call(
+            session, world.actors["operator"], Call(Kind.REPAIR, "不进水", "刘", "1", "SMM-1", "water"), world.now
+        )[0].id
+    world.at_the_machine(other)
+    for each in (number, other):
+        world.do("wang", Action.FINISH_REPAIR, each)
+    sample = Reading("SMM-1", "soymilk", to_ms(world.now), {"power_w": 8.0}, recv_ms=to_ms(world.now))
+    assert world.feed([sample]) == 2
+    assert [world.runs(each)[0].samples for each in (number, other)] == [1, 1]
+
+
+@pytest.mark.parametrize("backlog", [healthy, one_element_lost])
+def test_a_backlog_from_before_the_repair_proves_nothing(
+    world: World, number: int, backlog: Callable[[], list[Reading]]
+) -> None:
+    """The gateway was away: what the broker kept for it comes at once, after the repair and from before it."""
+    world.do("wang", Action.FINISH_REPAIR, number)
+    finished = world.now
+    trace = moved(backlog(), "SMM-1", finished - timedelta(seconds=1600))
+    world.advance(minutes=27)
+    world.feed([dataclasses.replace(r, recv_ms=to_ms(world.now)) for r in trace if r.ts < to_ms(finished)])
+    for _ in range(3):
+        world.tick(seconds=20)
+    assert (world.runs(number)[0].outcome, world.ticket(number).state) == (Outcome.PENDING, State.TESTING)
+
+
+def spoilt(reading: Reading, place: int, how: str) -> Reading:
+    """A reading of a machine that cannot pass."""
+    match how:
+        case "1970":
+            return dataclasses.replace(reading, ts=reading.ts % 10**8)
+        case "back":
+            return dataclasses.replace(reading, ts=reading.ts - 600_000 * (place > 20))
+        case "future":
+            return dataclasses.replace(reading, ts=reading.ts + 86_400_000 * (place == 20))
+        case _:
+            return dataclasses.replace(reading, simulated=True)
+
+
+@pytest.mark.parametrize("how", ["1970", "back", "future", "simulated"])
+def test_nobody_waits_longer_than_the_cap_for_what_can_never_pass(world: World, number: int, how: str) -> None:
+    world.do("wang", Action.FINISH_REPAIR, number)
+    start, cap = to_ms(world.now), int(world.runs(number)[0].plan["cap_s"])
+    for place, at in enumerate(range(0, cap + 40, 10)):
+        reading = Reading(
+            "SMM-1", "soymilk", start + at * 1000, {"power_w": 8.0, "voltage_v": 220.0, "run_state": "standby"},
+            boot="b", seq=place, recv_ms=start + at * 1000,
+        )  # fmt: skip
+        world.feed([spoilt(reading, place, how)])
+    world.advance(seconds=cap - 60)
+    world.tick(seconds=130)
+    assert (world.runs(number)[0].outcome, world.ticket(number).state) == (Outcome.INCONCLUSIVE, State.TESTING)
 
 
 # ------------------------------------------------------------------------------------------------- the end, and after
