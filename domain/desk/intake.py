@@ -299,7 +299,8 @@ def _ticket_of_call(session: Session, call: Call, machine: Equipment | None, now
         serial=machine.serial if machine else None,
         site_id=machine.site_id if machine else call.site_id,
         customer_id=machine.site.customer_id if machine else None,
-        family=call.family or (REPORTED_FAMILY if call.kind is TicketKind.REPAIR else call.kind.value),
+        # a fault's family is for repairs alone: findings join by it, and a consultation ends without proof
+        family=(call.family or REPORTED_FAMILY) if call.kind is TicketKind.REPAIR else call.kind.value,
         customer_words=call.words.strip(),
         caller_name=call.caller_name.strip(),
         caller_phone=call.caller_phone.strip(),

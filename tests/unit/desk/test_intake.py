@@ -318,3 +318,10 @@ def test_only_the_manager_ends_a_case_that_the_customer_refuses(world: World) ->
         world.do("operator", Action.REFUSE, number)
     world.do("manager", Action.REFUSE, number)
     assert world.ticket(number).state == State.CANCELLED
+
+
+def test_only_a_repair_takes_a_faults_family(world: World) -> None:
+    consultation, _ = call(world, kind=TicketKind.CONSULTATION, family="heating")
+    _, number = world.raised()
+    assert (consultation.family, world.ticket(number).family) == ("consultation", "heating")
+    assert number != consultation.id, "a fault must not end as a consultation does, without proof"
