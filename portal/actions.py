@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import reduce
 
 from sqlalchemy.orm import Session
 
@@ -53,6 +54,8 @@ GRAVE: Mapping[Action, str] = {
 }
 """Actions that destroy something: apart, and only with a tick under what they do."""
 CONFIRM = "confirm"
+TRAINED = "Trained for this equipment type"
+"""A reason that everybody in a ranking has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Refused:
 
 
 def actions_of(
-    session: Session, ticket: Ticket, actor: Actor, now: datetime, locale: str, refused: Refused | None = None
+    session: Session, ticket: Ticket, actor: Actor, now: datetime, locale: str, sent_back: Refused | None = None
 ) -> Actions:
     """What this reader may do to the ticket now, in forms."""
     state, facts = State(ticket.state), facts_of(
@@ -188,14 +191,15 @@ def actions_of(
             blocked.append(Blocked(action.value, rule.label, refusal))
             continue
         weight = Weight.GRAVE if action in GRAVE else Weight.PRIMARY if action is forward else Weight.PLAIN
-        mine = refused if refused and refused.action == action else None
+        mine = sent_back if sent_back and sent_back.action == action else None
+        fields = fields_of(session, ticket, action, locale)
         forms.append(
             ActionForm(
                 action=action.value,
                 label=rule.label,
                 weight=weight,
-                fields=fields_of(session, ticket, action, locale),
-                form=mine.form if mine else Form.blank(),
+                fields=fields,
+                form=mine.form if mine else _fresh(fields),
                 warning=GRAVE.get(action, ""),
                 open=mine is not None,
             )
@@ -208,6 +212,13 @@ def actions_of(
         grave=tuple(form for form in forms if form.weight is Weight.GRAVE),
         blocked=tuple(blocked),
     )
+
+
+def _fresh(fields: tuple[ActionField, ...]) -> Form:
+    # The best of a ranking is chosen already, so that one click assigns; who replaces somebody is for a person to decide.
+    ranked = next((entry.choices for entry in fields if entry.name == "assignee" and entry.choices), ())
+    replaces = any(entry.name == "reason" for entry in fields)
+    return Form.blank(assignee=ranked[0].value) if ranked and not replaces else Form.blank()
 
 
 def _forward(state: State, actor: Actor, facts: Facts) -> Action | None:
@@ -254,12 +265,10 @@ def code_choices(name: str, equipment_type: str, family: str, locale: str) -> tu
 
 
 def candidate_choice(proposal: Proposal) -> Choice:
-    """A ranked technician as an option, with the load behind the name."""
-    return Choice(
-        str(proposal.candidate.person_id),
-        proposal.candidate.name,
-        Message("{count} open tickets", count=proposal.candidate.open_tickets),
-    )
+    """A ranked technician as an option, with what speaks for and against behind the name."""
+    said = [Message(reason.message_id, **reason.params) for reason in proposal.reasons if reason.message_id != TRAINED]
+    note = reduce(lambda first, second: Message(_("{first}, {second}"), first=first, second=second), said)
+    return Choice(str(proposal.candidate.person_id), proposal.candidate.name, note)
 
 
 def take(

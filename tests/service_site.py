@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from fastapi import FastAPI
+from sqlalchemy.orm import Session
 
 from domain.clock import ManualClock, to_ms
 from domain.desk import watch
@@ -68,7 +69,7 @@ FORM = {
 }
 
 
-def healthy(card_rows: Sequence[dict[str, object]] | None = None) -> list[Reading]:
+def healthy() -> list[Reading]:
     """A whole test batch of a healthy 10 L machine: about 19 minutes active, then a rest."""
     return readings(soymilk(), seq=True)
 
@@ -169,10 +170,7 @@ class ServiceSite:
         if seconds is None:
             self.advance(seconds=20)
 
-    def _seen(self, session: object, reading: Reading) -> None:
-        from sqlalchemy.orm import Session
-
-        assert isinstance(session, Session)
+    def _seen(self, session: Session, reading: Reading) -> None:
         row = session.get(EquipmentStatus, reading.serial)
         if row is None:
             row = EquipmentStatus(serial=reading.serial, latest={}, run_state="", fw="1.4.2", simulated=False)

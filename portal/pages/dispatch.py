@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi.responses import Response
-from sqlalchemy.orm import Session
 
 from domain.desk.dispatch import propose
 from domain.errors import NotFoundError, RefusedError
@@ -26,6 +25,8 @@ from portal.render import Form, Notice
 from portal.ticket_view import TicketHead, head_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from domain.store.tables import Journal, Person, Ticket
 
 router = page_router()

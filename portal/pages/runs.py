@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Form as FormField
 from fastapi.responses import Response
-from sqlalchemy.orm import Session
 
 from domain.desk.form import number
 from domain.desk.verification import enter
@@ -23,6 +22,8 @@ from portal.run_panel import RunPanel, run_panel
 from portal.ticket_view import TicketHead, head_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from domain.store.tables import TestRun, Ticket
 
 router = page_router()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.orm import Session
 
 from domain.desk.door import journal
 from domain.errors import NotFoundError, RefusedError, UnavailableError
@@ -25,6 +24,8 @@ from portal.ticket_view import Happening, RepairLine, TicketHead, happenings, he
 from portal.triage import FindingLine, finding_lines
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from domain.store.tables import Ticket
 
 router = page_router()

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi.responses import Response
-from sqlalchemy.orm import Session
 
 from domain.errors import NotFoundError, RefusedError
 from domain.store.queries import service
@@ -26,6 +25,8 @@ from portal.ticket_view import NoticeLine, TicketHead, head_of, notice_lines
 from portal.triage import FindingLine, finding_lines
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from domain.store.tables import Ticket
 
 router = page_router()

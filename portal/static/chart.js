@@ -118,7 +118,10 @@
       high = high == null ? limit.value : Math.max(high, limit.value);
     });
     if (low == null) return [0, 1];
-    var margin = (high - low || Math.abs(high) || 1) * 0.1;
+    // Noise on a steady figure must not look like an event: the axis spans a tenth of the figure at least.
+    var least = Math.max(Math.abs(high), 1) * 0.1;
+    if (high - low < least) { var middle = (high + low) / 2; low = middle - least / 2; high = middle + least / 2; }
+    var margin = (high - low) * 0.1;
     return [low >= 0 ? Math.max(0, low - margin) : low - margin, high + margin];
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,20 @@ def test_charts_are_drawn_and_another_range_needs_no_new_page(
         page.get_by_role("link", name="15分").click()
     expect(page.locator(".ranges [aria-current]")).to_have_text("15分")
     assert not broken
+
+
+def test_the_list_narrows_as_one_chooses(browser: Browser, site: ServiceSite, address: str) -> None:
+    site.finding("SM-2041", "R03", "heating", "element_lost")
+    site.finding("FA-0101", "R20", "filter", "leak", 3)
+    page = page_of(browser, address, "dispatcher", DESKTOP)
+    page.goto(f"{address}/dispatch")
+    expect(page.locator(".job-row")).to_have_count(2)
+    page.select_option("[name=type]", "freshair")
+    expect(page.locator(".job-row")).to_have_count(1)
+    expect(page).to_have_url(re.compile("type=freshair"))
+    page.get_by_role("button", name="派给").click()
+    expect(page).to_have_url(re.compile("type=freshair"))
+    expect(page.locator("#unaccepted .job-row")).to_have_count(1)
 
 
 def test_no_page_is_wider_than_a_phone_or_has_small_buttons(browser: Browser, site: ServiceSite, address: str) -> None:

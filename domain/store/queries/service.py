@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session, joinedload
 
 from domain.store.queries.tickets import ENDED
 from domain.store.tables import FindingRow, Journal, Notice, Person, TestRun, Ticket
-from domain.tickets.states import State
 
 
 def findings_between(session: Session, serial: str, start_ms: int, end_ms: int) -> list[FindingRow]:
@@ -72,22 +71,6 @@ def ended_of_person(session: Session, person_id: int, since: datetime) -> list[T
             .where(Ticket.assignee_id == person_id, Ticket.state.in_(ENDED), Ticket.ended_at >= since)
             .options(joinedload(Ticket.equipment), joinedload(Ticket.site))
             .order_by(Ticket.ended_at.desc())
-        )
-    )
-
-
-def passed_tickets(session: Session, since: datetime) -> set[int]:
-    """Tickets closed after ``since`` whose last counting run passed."""
-    return set(
-        session.scalars(
-            select(TestRun.ticket_id)
-            .join(Ticket, Ticket.id == TestRun.ticket_id)
-            .where(
-                Ticket.state == State.CLOSED.value,
-                Ticket.ended_at >= since,
-                TestRun.outcome == "passed",
-                TestRun.voided_at.is_(None),
-            )
         )
     )
 
