@@ -88,6 +88,10 @@ def _bind(value: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _bind_or_off(value: str) -> tuple[str, int] | None:
+    return _bind(value) if value else None
+
+
 def _zone(value: str) -> ZoneInfo:
     try:
         return ZoneInfo(value)
@@ -135,6 +139,7 @@ SETTINGS: Mapping[str, Setting] = {
     "BREWAIR_SPOOL_POLICY": Setting("spool_policy", "block", _choice("block", "drop_oldest"), "what a full spool does"),
     "BREWAIR_SHARDS": Setting("shards", "0-15", _shards, "which topic shards this gateway takes"),
     "BREWAIR_PORTAL_BIND": Setting("portal_bind", "127.0.0.1:8000", _bind, "address of the portal"),
+    "BREWAIR_METRICS_BIND": Setting("metrics_bind", "", _bind_or_off, "address of /metrics; off where empty"),
     "BREWAIR_PUBLIC_URL": Setting("public_url", "", _url("http", "https"), "how people reach the portal"),
     "BREWAIR_SECRET_FILE": Setting(
         "secret_file", "", _path, "portal secret; default secret in the data folder, made once"
@@ -168,6 +173,7 @@ class Settings:
     spool_policy: str
     shards: frozenset[int]
     portal_bind: tuple[str, int]
+    metrics_bind: tuple[str, int] | None
     public_url: str
     secret_file: Path
     timezone: ZoneInfo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -9,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from domain.errors import SettingsError, UnavailableError
 from domain.store.session import WRITE, translated
@@ -24,7 +26,7 @@ def upgrade(engine: Engine) -> None:
 
     Raises SettingsError where the database is of a newer brewair or cannot be written, UnavailableError where it is away.
     """
-    try:
+    with _explained(engine):
         with engine.connect() as connection:
             if _revision(connection) == newest():
                 return
@@ -33,10 +35,29 @@ def upgrade(engine: Engine) -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
             if _revision(connection) != newest():
                 command.upgrade(_config(connection), "head")
+
+
+@contextmanager
+def _explained(engine: Engine) -> Iterator[None]:
+    """What keeps a database from being used at all, in a word to whoever set it up."""
+    try:
+        yield
     except OperationalError as error:
         usable = engine.dialect.name != "sqlite" or "locked" in str(error.orig)
         kind = UnavailableError if usable else SettingsError
         raise kind("The database cannot be used: {problem}", problem=str(error.orig).strip()) from error
+    except DatabaseError as error:
+        if "not a database" not in str(error.orig):
+            raise
+        raise SettingsError(
+            "BREWAIR_DATABASE_URL: {path} is not a database; name another file", path=engine.url.database
+        ) from error
+
+
+def present(engine: Engine) -> str:
+    """The revision that the database has, "" where it has none; changes nothing. Raises as :func:`upgrade` does."""
+    with _explained(engine), engine.connect() as connection:
+        return _revision(connection)
 
 
 def downgrade(engine: Engine, revision: str = "base") -> None:

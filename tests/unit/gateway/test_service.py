@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -39,7 +42,9 @@ def test_the_same_shards_are_the_same_gateway(shards: frozenset[int], name: str)
 
 
 def test_a_gateway_subscribes_to_its_shards_and_to_foreign_conventions() -> None:
-    assert subscriptions(EVERY) == ["brewair/v1/+/+/+/up/#", "tele/+/SENSOR", "tele/+/LWT"]
+    assert subscriptions(EVERY)[:3] == ["brewair/v1/+/+/+/up/#", "tele/+/SENSOR", "tele/+/LWT"]
+    foreign = {one for adapter in ADAPTERS.values() if adapter.convention for one in adapter.filters}
+    assert set(subscriptions(EVERY)[1:]) == foreign
     assert subscriptions(frozenset({5, 15}))[:2] == ["brewair/v1/05/+/+/up/#", "brewair/v1/15/+/+/up/#"]
 
 
@@ -94,8 +99,25 @@ def test_it_runs_without_a_broker_says_so_once_and_stops_in_order(tmp_path: Path
 def test_a_broken_schema_ends_the_program_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "brewair.db").write_text("not a database, but long enough to be taken for one " * 20)
     gateway = Gateway(given(tmp_path), SystemClock(), random.Random(1))
-    with pytest.raises(Exception, match="not a database"):
+    with pytest.raises(SettingsError, match=r"brewair\.db is not a database; name another file"):
         gateway.run(threading.Event())
+
+
+@pytest.mark.parametrize("command", ["gateway", "portal"])
+def test_a_file_that_is_no_database_is_one_line_and_exit_status_2(tmp_path: Path, command: str) -> None:
+    (tmp_path / "brewair.db").write_text("not a database, but long enough to be taken for one " * 20)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BREWAIR_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", command],
+        env={**clean, "BREWAIR_DATA_DIR": str(tmp_path), "BREWAIR_MQTT_URL": "mqtt://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "is not a database" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_quarantine_on_the_command_line(
