@@ -156,6 +156,7 @@ def _live(folder: Path, factor: float, bind: str) -> None:
         upgrade(engine)
         sessions = Sessions(engine)
         world.seed(sessions, start, hash_password(password))
+        world.seed_earlier_calls(sessions, start)
         fleet = world.fleet(start)
         clock = ScaledClock(wall.now(), start, factor)
         portal = open_portal(settings, clock)

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy.orm import Session
+
 from cli.loop import FOUNDER
 from device_sim.fleet import Fleet, MachineSpec
 from device_sim.site import Site
 from domain.clock import to_ms
 from domain.desk import registry
+from domain.desk.actor import actor_of
+from domain.desk.intake import Call, open_from_call
+from domain.desk.perform import perform
+from domain.store.queries import registry as query
 from domain.store.session import Sessions
-from domain.tickets.states import Role
+from domain.store.tables import Person
+from domain.tickets.states import Action, Kind, Role
 
 SEED = 20260302
 STORY_SERIAL = "SMM25-0001"
@@ -93,6 +100,56 @@ MISHAPS: tuple[Mishap, ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierCall:
+    """A call that came before the demo begins, and how far it has got: (hours before the start, action, role, form)."""
+
+    hours_ago: float
+    serial: str
+    kind: Kind
+    words: str
+    caller: str
+    phone: str
+    family: str = ""
+    then: tuple[tuple[float, Action, str, Mapping[str, str]], ...] = ()
+
+
+EARLIER: tuple[EarlierCall, ...] = (
+    EarlierCall(
+        25.5, "SMM60-0003", Kind.REPAIR, "打浆声音特别大，豆子打不碎", "陈志远", "13800010002", "motor",
+        ((25.0, Action.VISIT_NEEDED, "jiexian", {}),),
+    ),
+    EarlierCall(
+        21.5, "FAU800D-0003", Kind.REPAIR, "三楼会议室风很小，开到最大也没用", "刘海燕", "13800010004", "fan",
+        (
+            (21.0, Action.VISIT_NEEDED, "jiexian", {}),
+            (20.5, Action.ASSIGN, "diaodu", {"assignee": "wu"}),
+            (20.2, Action.ACCEPT, "wu", {}),
+        ),
+    ),
+    EarlierCall(
+        9.0, "FAU800D-0004", Kind.MAINTENANCE, "半年保养到期，请上门清洗", "孙立", "13800010005", "",
+        ((8.5, Action.VISIT_NEEDED, "jiexian", {}),),
+    ),
+    EarlierCall(
+        5.0, "SMM10-0003", Kind.REPAIR, "关着机还滴水，地上湿了一片", "赵敏", "13800010003", "water",
+        (
+            (4.8, Action.VISIT_NEEDED, "jiexian", {}),
+            (4.5, Action.ASSIGN, "diaodu", {"assignee": "li"}),
+            (4.4, Action.ACCEPT, "li", {}),
+            (4.0, Action.LEAVE, "li", {}),
+            (3.5, Action.ARRIVE, "li", {}),
+            (3.0, Action.WAIT_FOR_PARTS, "li", {"part": "进水电磁阀", "promised_on": "tomorrow"}),
+        ),
+    ),
+    EarlierCall(
+        2.0, "SMM25-0004", Kind.REPAIR, "想问下保修外换加热管要多少钱", "王桂兰", "13800010001", "",
+        ((1.5, Action.ASK_CONSENT, "jiexian", {"estimate": "480"}),),
+    ),
+)  # fmt: skip
+"""So that the board of a newcomer is that of a working day: one overdue, one waiting for parts, one for consent."""
+
+
 def machines() -> list[tuple[Place, MachineSpec]]:
     """All machines with their places, serials ``SMM25-0001`` and on, numbered per model."""
     numbers: dict[str, int] = {}
@@ -148,6 +205,30 @@ def seed(sessions: Sessions, now: datetime, password_hash: str) -> None:
                 "region": employee.region, "phone": employee.phone,
             }  # fmt: skip
             registry.save_person(session, FOUNDER, form, now, password_hash=password_hash)
+
+
+def seed_earlier_calls(sessions: Sessions, start: datetime) -> None:
+    """Let the earlier calls have happened, each step at its own time."""
+    for call in EARLIER:
+        with sessions.command() as session:
+            at = start - timedelta(hours=call.hours_ago)
+            operator = actor_of(_person(session, "jiexian"))
+            said = Call(call.kind, call.words, call.caller, call.phone, serial=call.serial, family=call.family)
+            ticket, _ = open_from_call(session, operator, said, at)
+            for hours_ago, action, login, fields in call.then:
+                at = start - timedelta(hours=hours_ago)
+                form = dict(fields)
+                if "assignee" in form:
+                    form["assignee"] = str(_person(session, form["assignee"]).id)
+                if "promised_on" in form:
+                    form["promised_on"] = (start + timedelta(days=1)).date().isoformat()
+                perform(session, actor_of(_person(session, login)), ticket.id, action, form, at)
+
+
+def _person(session: Session, login: str) -> Person:
+    person = query.person_by_login(session, login)
+    assert person is not None, login
+    return person
 
 
 ROLE_LINES: tuple[tuple[Role, str, str], ...] = (
