@@ -35,8 +35,8 @@ from domain.store.session import Sessions, open_engine
 from domain.store.tables import Ticket
 from domain.telemetry.stores import open_telemetry
 from domain.tickets.states import Action, Role, State
-from gateway.ingest.paho_receiver import RECEIVERS
 from gateway.ingest.receiver import Receiver
+from gateway.ingest.receivers import RECEIVERS
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.pipeline import Pipeline
 from gateway.service import gateway_name, subscriptions
