@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +18,9 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from domain.clock import from_ms
-from domain.desk import evidence
+from domain.desk import closing, evidence
 from domain.desk.intake import Call, open_from_call
-from domain.desk.verification import judge_run, judge_running
+from domain.desk.verification import append_samples, judge_run, judge_running
 from domain.errors import BrewairError, SettingsError, UnavailableError
 from domain.store import schema
 from domain.store.queries import evidence as query_evidence
@@ -301,6 +302,64 @@ def test_a_page_too_many_is_told_to_come_again(tmp_path: Path) -> None:
             session.execute(text("SELECT 1"))
     with sessions.read() as session:
         assert session.scalar(text("SELECT 1")) == 1
+
+
+@contextmanager
+def _meanwhile(job: Callable[[], object]) -> Iterator[None]:
+    """``job`` begins now in a thread of its own; what is inside the ``with`` ends while it waits, then it is waited for."""
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(_at_once([job])[0]))
+    thread.start()
+    time.sleep(0.3)  # long enough for it to come up against whatever holds it up
+    yield
+    thread.join()
+    assert not any(isinstance(result, BrewairError) for result in results), results
+
+
+def test_a_finding_that_comes_while_its_ticket_is_being_closed_is_not_lost_in_it(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("manager", Action.WAIVE, number)
+    world.advance(hours=1)
+    again = world.finding()
+    with ExitStack() as stack, world.command() as session:
+        ticket = query.ticket(session, number, lock=True)
+        closing.close(session, ticket, world.actors["dispatcher"], {}, world.now, None)
+        stack.enter_context(_meanwhile(lambda: world.tell(again)))
+    with world.read() as session:
+        row = query.finding_by_key(session, again.episode_key)
+        assert row is not None
+        assert row.ticket_id != number
+        assert query.ticket(session, row.ticket_id or 0).state == State.REPORTED
+
+
+def test_a_sample_that_is_just_being_written_is_judged_or_left_out_but_not_sealed_unjudged(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    trace = moved(readings(soymilk(), seq=True), "SMM-1", world.now + timedelta(seconds=5))
+    world.feed(trace[:200])
+    late = world.now + timedelta(hours=40)
+
+    def judged() -> None:
+        with world.command() as session:
+            judge_running(session, late)
+
+    with ExitStack() as stack, world.command() as session:
+        append_samples(session, trace[200:220], world.now)
+        session.flush()
+        stack.enter_context(_meanwhile(judged))
+    judged()
+    with world.read() as session:
+        run = query.runs(session, number)[0]
+        verdict = query.verdict(session, run.id)
+        assert verdict is not None
+        assert verdict.evidence_samples == run.samples == 220
+        assert evidence.verdict_body(judge_run(session, run, ended=True)) == verdict.body
 
 
 def test_live_pages_miss_no_journal_row_that_commits_late(postgresql: PostgreSQL) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from domain.clock import from_ms
+from domain.clock import from_ms, to_ms
 from domain.desk import evidence
 from domain.desk.dispatch import propose
-from domain.desk.verification import judge_run
+from domain.desk.verification import SETTLE, judge_run
 from domain.errors import RefusedError
 from domain.readings import Reading
 from domain.store import schema
@@ -133,6 +133,31 @@ def test_a_restart_in_the_middle_of_a_run_changes_no_verdict(tmp_path: Path) -> 
             told.append((verdict.body, verdict.evidence_sha256, run.decided_at))
         assert world.ticket(number).state == State.VERIFIED
     assert told == [told[0]] * 4
+
+
+def test_a_pass_waits_for_late_samples_and_they_count(tmp_path: Path) -> None:
+    """The window is over and all is well; for 15 seconds more a sample that was held up may still come."""
+    world = on_disk(tmp_path)
+    number = to_the_second_run(world)
+    sent = moved(healthy(), "SMM-1", world.now + timedelta(seconds=5))
+    held_up = sent.pop(200)
+    while not world.runs(number)[0].progress.get("decided"):
+        count = 2 if len(sent) < 100 else 50
+        now, sent = sent[:count], sent[count:]
+        world.now = from_ms(now[-1].ts)
+        world.feed(now)
+        world.tick()
+    run = world.runs(number)[0]
+    assert (run.progress["outcome"], run.outcome) == ("passed", Outcome.PENDING)
+    settled_at = from_ms(run.progress["decided_at"]) + SETTLE
+    world.feed([_received(held_up, to_ms(world.now))])
+    world.tick(seconds=(settled_at - world.now).total_seconds() - 1)
+    assert world.runs(number)[0].outcome == Outcome.PENDING
+    world.tick(seconds=1)
+    run = world.runs(number)[0]
+    assert run.outcome == Outcome.PASSED
+    with world.read() as session:
+        assert held_up.ts in [reading.ts for reading in evidence.samples(session, run)]
 
 
 def test_samples_that_queued_while_the_gateway_was_down_count_in_full(tmp_path: Path) -> None:
