@@ -7,7 +7,8 @@ effects are known by their keys (episode, sample identity, place in the spool), 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -26,6 +27,7 @@ from domain.store.ingest import Held
 from domain.store.session import Sessions
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
+from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Spool
 from gateway.machines import Machines
 from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
@@ -54,11 +56,17 @@ class Effects:
 class Detection:
     """Reads the spool, feeds the machines' rules, writes what follows. Belongs to one thread."""
 
-    def __init__(self, gateway: str, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines) -> None:
+    def __init__(
+        self, gateway: str, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines, guard: Guard
+    ) -> None:
         self.position = spool.start
         """The *folded* position; the committed one is in SQL."""
         self.committed = spool.start
-        self.quarantined = 0
+        self.decoded = 0
+        """Objects that could be used."""
+        self.quarantined: Counter[str] = Counter()
+        self.rule_events: Counter[str] = Counter()
+        self._guard = guard
         self._gateway, self._spool, self._decoder, self._sessions = gateway, spool, decoder, sessions
         self._machines = machines
         self._effects = Effects()
@@ -91,24 +99,25 @@ class Detection:
         if len(self._effects.readings) >= PENDING_READINGS:
             return False
         chunk = self._spool.read(self.position, max_bytes)
-        for position, record in chunk.records:
+        for position, record in self._guard.through(chunk, self._leave_out):
             message = Message.unpack(record)
             for decoded in self._decoder.decode(message):
                 self._take(position, message, decoded)
+        self._guard.leave(chunk.end)
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
 
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
         """Let the rules notice who is silent; not while there is a backlog."""
         if self.caught_up:
-            self._effects.findings.extend(self._machines.silent(now, listening_since))
+            self._found(self._machines.silent(now, listening_since))
 
     def rearm(self, since: datetime, now: datetime) -> None:
         """Close the episodes of machines whose repair was verified after ``since``."""
         with self._sessions.read() as session:
             verified = store.verified_after(session, since)
         for serial, at in verified:
-            self._effects.findings.extend(self._machines.rearm(serial, at))
+            self._found(self._machines.rearm(serial, at))
 
     def flush(self, now: datetime, *, snapshot: bool = False) -> None:
         """Commit what waits; with ``snapshot``, or when it is time, with cursor and rule states.
@@ -139,9 +148,10 @@ class Detection:
             self._snapshot_at = self._time() + SNAPSHOT_S
 
     def _take(self, position: int, message: Message, decoded: Decoded) -> None:
+        self.decoded += not isinstance(decoded, Quarantined)
         if isinstance(decoded, Reading):
             try:
-                self._effects.findings.extend(self._machines.fold(decoded))
+                self._found(self._machines.fold(decoded))
             except Exception as error:  # one machine's poison must not stop the others
                 log.exception("rule_failed", serial=decoded.serial)
                 broken = Quarantined(
@@ -158,8 +168,21 @@ class Detection:
             assert isinstance(decoded, (Birth, Status))
             self._machines.told(decoded)
 
+    def _found(self, findings: Sequence[Finding]) -> None:
+        if findings:
+            self._effects.findings.extend(findings)
+            self.rule_events.update("raised" if finding.cleared_at is None else "cleared" for finding in findings)
+
+    def _leave_out(self, position: int, record: bytes) -> None:
+        """A record that has killed the gateway twice: people may look at it; the cursor passes it for good."""
+        message = Message.unpack(record)
+        log.error("record_left_out", position=position, bytes=len(record))
+        why = "the gateway died twice at this record"
+        self._hold(position, message, Quarantined(Reason.INTERNAL, why, message.payload[:RAW_BYTES]))
+        self._snapshot_at = self._time()
+
     def _hold(self, position: int, message: Message, item: Quarantined) -> None:
-        self.quarantined += 1
+        self.quarantined[item.reason.value] += 1
         self._effects.held.append(quarantine.of_message(self._place(position), message, item))
 
     def _place(self, position: int) -> str:

@@ -69,6 +69,8 @@ class Machines:
         self._detectors: dict[str, Detector] = {}
         self._dumps: dict[str, dict[str, Any]] = {}
         self._heard_ms: dict[str, int] = {}
+        self.skew_ms: dict[str, int] = {}
+        """Receipt minus the machine's own time, of its latest sample; the way here counts as skew too."""
 
     def restore(self, dumps: Mapping[str, dict[str, Any]]) -> None:
         """Begin with the rule states of an earlier life."""
@@ -97,6 +99,7 @@ class Machines:
         heard_ms = reading.ts if reading.recv_ms is None else reading.recv_ms
         seen = self._hear(reading.serial, heard_ms)
         if not reading.backfill:
+            self.skew_ms[reading.serial] = heard_ms - (reading.ts if reading.device_ts is None else reading.device_ts)
             self.watermark_ms = max(self.watermark_ms, reading.ts)
             seen.last_ts_ms = max(seen.last_ts_ms or 0, reading.ts)
             seen.latest.update(reading.values)

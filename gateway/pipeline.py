@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from domain.clock import Clock, SystemClock, from_ms
+from domain.clock import Clock, SystemClock, from_ms, to_ms
 from domain.desk.verification import judge_running
 from domain.desk.watch import WATCHES
 from domain.errors import UnavailableError
@@ -28,6 +28,7 @@ from gateway.adapters.registry import ADAPTERS
 from gateway.detect import Detection
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
+from gateway.ingest.guard import Guard
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.ingest.writer import Writer
 from gateway.machines import Machines, registry_of
@@ -40,6 +41,7 @@ PURGE_EVERY = timedelta(hours=6)
 WATCH_EVERY = timedelta(minutes=1)
 """Deadlines are hours, so nobody looks at them every second; running tests are judged at every tick."""
 STORE_AT_ONCE = 1000
+LOOK_BYTES = 1 << 16
 
 log = structlog.get_logger()
 
@@ -69,13 +71,22 @@ class Pipeline:
         self.listening_since: datetime | None = None
         self.registry = Registry()
         self.machines = Machines()
-        self.accepted = 0
+        self.accepted = self.refused_points = 0
         self._sessions, self._clock, self._publish = sessions, clock, publish
         self._zone, self._shards, self._keep = zone, shards, timedelta(seconds=keep_s)
         self._for_rules = Decoder(ADAPTERS.values(), self.registry, known_only=True, refresh=self._look_again)
         self._for_store = Decoder(ADAPTERS.values(), self.registry, known_only=False)
-        self.detection = Detection(gateway, spool, self._for_rules, sessions, self.machines)
-        self.writer = Writer(spool, self._for_store, telemetry, checkpoint, self.refused)
+        self._guards = [Guard(spool.folder / name) for name in ("at-rules", "at-store")]
+        self.detection = Detection(gateway, spool, self._for_rules, sessions, self.machines, self._guards[0])
+        self.writer = Writer(
+            spool,
+            self._for_store,
+            telemetry,
+            checkpoint,
+            on_refused=self.refused,
+            now_ms=lambda: to_ms(self.now()),
+            guard=self._guards[1],
+        )
         self._accepting = threading.Lock()
         self._wall = SystemClock()
         self._registry_due = self._next_look = 0.0
@@ -175,7 +186,16 @@ class Pipeline:
         except UnavailableError as error:
             log.warning("state_not_kept", why=str(error))
         self.writer.save()
+        for guard in self._guards:
+            guard.close()
         self.spool.close()
+
+    def waiting_s(self, position: int) -> float:
+        """How long ago the first record behind ``position`` was received; 0 where there is none."""
+        records = self.spool.read(position, LOOK_BYTES).records
+        if not records:
+            return 0.0
+        return max(0.0, (to_ms(self.now()) - Message.unpack(records[0][1]).recv_ms) / 1000)
 
     def _watch(self, watch: Callable[..., None], now: datetime) -> None:
         """One watch, one transaction; a broken one is logged and does not hold up the others."""
@@ -203,4 +223,5 @@ class Pipeline:
 
     def refused(self, refused: RefusedPoint) -> None:
         """Keep a point that the telemetry store will never take. Raises UnavailableError."""
+        self.refused_points += 1
         quarantine.keep(self._sessions, [quarantine.of_point(refused, self.now())])

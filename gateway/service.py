@@ -18,16 +18,23 @@ import structlog
 from domain import wire
 from domain.clock import Clock, SystemClock
 from domain.errors import BrewairError, SettingsError, UnavailableError
+from domain.metrics import serving
 from domain.settings import Settings
 from domain.store.schema import upgrade
 from domain.store.session import Sessions, open_engine
 from domain.telemetry.stores import open_telemetry
+from gateway import metrics
 from gateway.adapters.registry import ADAPTERS
-from gateway.ingest.paho_receiver import RECEIVERS
+from gateway.ingest.dropped import Dropped
 from gateway.ingest.receiver import Receiver
+from gateway.ingest.receivers import RECEIVERS
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.pipeline import Pipeline
 
+STORED, DROPPED = "stored", "dropped.json"
+"""Files in the spool folder: the checkpoint of the telemetry store, and what ``drop_oldest`` gave up."""
+RESERVE_BYTES = 64 << 20
+"""Disk held back for checkpoint and databases."""
 POLL_S = 0.1
 CHECKPOINT_EVERY_S = 0.25
 TICK_EVERY_S = 1.0
@@ -52,7 +59,19 @@ class Gateway:
         self._failure: BaseException | None = None
         self._engine = _writable(settings, lambda: open_engine(settings.database_url))
         telemetry = open_telemetry(settings, lambda refused: self.pipeline.refused(refused))
-        spool = Spool(settings.spool_dir, max_bytes=settings.spool_max_bytes, policy=settings.spool_policy)
+        self.received: int = 0
+        self.acknowledged: int = 0
+        self.patience: dict[str, _Patience] = {
+            what: _Patience(what, self._rng) for what in ("spool", "sql", "telemetry")
+        }
+        self.dropped: Dropped = Dropped(settings.spool_dir / DROPPED)
+        spool = Spool(
+            settings.spool_dir,
+            max_bytes=settings.spool_max_bytes,
+            policy=settings.spool_policy,
+            reserve_bytes=RESERVE_BYTES,
+            on_dropped=self.dropped,
+        )
         self.receiver: Receiver = RECEIVERS[settings.mqtt_receiver](
             settings,
             client_id=self.name,
@@ -61,10 +80,10 @@ class Gateway:
             clock=clock,
             rng=self._rng,
         )
-        self.pipeline = Pipeline(
+        self.pipeline: Pipeline = Pipeline(
             gateway=self.name,
             spool=spool,
-            checkpoint=Checkpoint(settings.spool_dir / "stored"),
+            checkpoint=Checkpoint(settings.spool_dir / STORED),
             sessions=Sessions(self._engine),
             telemetry=telemetry,
             clock=clock,
@@ -82,10 +101,11 @@ class Gateway:
             for work in (self._receive, self._detect, self._store)
         ]
         log.info("gateway_started", gateway=self.name, spool=str(self._settings.spool_dir))
-        for thread in threads:
-            thread.start()
-        while not stop.wait(POLL_S) and self._failure is None:
-            pass
+        with serving(self._settings.metrics_bind, lambda: metrics.of(self)):
+            for thread in threads:
+                thread.start()
+            while not stop.wait(POLL_S) and self._failure is None:
+                pass
         self._stop.set()
         self.pipeline.spool.wake()
         for thread in threads:
@@ -110,9 +130,10 @@ class Gateway:
 
     def _receive(self) -> None:
         was_connected = False
-        spool = _Patience("spool", self._rng)
+        spool = self.patience["spool"]
         while not self._stop.is_set():
             batch = self.receiver.receive(POLL_S)
+            self.received += len(batch.messages)
             if self.receiver.connected != was_connected:
                 was_connected = self.receiver.connected
                 self.pipeline.listening_since = self._clock.now() if was_connected else NEVER
@@ -121,13 +142,14 @@ class Gateway:
                     self.pipeline.accept(batch.messages)
                 if spool.well:
                     self.receiver.ack(batch)
+                    self.acknowledged += len(batch.messages)
                     break
                 self.receiver.idle(spool.pause_s)
                 self._stop.wait(spool.pause_s)
         self.receiver.close()
 
     def _detect(self) -> None:
-        sql = _Patience("sql", self._rng)
+        sql = self.patience["sql"]
         next_tick = last_round = self._time()
         while not self._stop.is_set():
             worked = False
@@ -150,7 +172,7 @@ class Gateway:
                 self.pipeline.spool.wait(self.pipeline.detection.position, POLL_S)
 
     def _store(self) -> None:
-        telemetry = _Patience("telemetry", self._rng)
+        telemetry = self.patience["telemetry"]
         ready, saved_at = False, self._time()
         while not self._stop.is_set():
             if not self._loaded.wait(POLL_S):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
@@ -70,6 +71,7 @@ class InfluxTelemetry:
         parts = urlsplit(url)
         self._base = f"{parts.scheme.removeprefix('influxdb+')}://{parts.netloc}"
         self._org, self._bucket = (unquote(part) for part in parts.path.strip("/").split("/", 1))
+        self.answers: Counter[str] = Counter()
         self._token, self._on_refused = token, on_refused or _warn
         # On the same machine compressing costs the server more than it saves.
         self._compress = parts.hostname not in ("127.0.0.1", "localhost", "::1")
@@ -178,6 +180,7 @@ class InfluxTelemetry:
             )
         except _NotWritten as refusal:
             return self._after(refusal, lines, budget)
+        self.answers["204"] += 1
         return ()
 
     def _after(self, refusal: _NotWritten, lines: list[bytes], budget: list[int]) -> Iterable[list[bytes]]:
@@ -231,9 +234,11 @@ class InfluxTelemetry:
         return parsed
 
     def _away(self, error: Exception) -> UnavailableError:
+        self.answers["none"] += 1
         return UnavailableError("InfluxDB at {url} is away: {why}", retry_after=RETRY_S, url=self._base, why=error)
 
     def _failure(self, status: int, body: bytes | str, headers: Mapping[str, str]) -> BrewairError:
+        self.answers[str(status)] += 1
         message = _message(body)
         if status in (401, 403, 404):
             self._forget_client()

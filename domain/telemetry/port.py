@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,8 +39,11 @@ OnRefused = Callable[[RefusedPoint], None]
 class Telemetry(Protocol):
     """A time-series store. Ranges are half-open ``[start_ms, end_ms)`` in ms UTC; rows come oldest first.
 
-    Every method raises UnavailableError when the store is away (``retry_after`` in seconds).
+    Every method raises UnavailableError when the store is away (``retry_after`` in seconds). ``answers`` counts what the
+    server said by HTTP status (``none`` where it did not answer); it stays empty where there is no server.
     """
+
+    answers: Counter[str]
 
     def setup(self) -> None:
         """Make what the store needs (tables, buckets, tasks); harmless when it is there already."""

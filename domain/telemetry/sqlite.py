@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ class SqliteTelemetry:
     """Telemetry in the file ``path``; safe for many threads (a connection each) and several processes (WAL)."""
 
     def __init__(self, path: Path) -> None:
+        self.answers: Counter[str] = Counter()
         self._path = path
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []

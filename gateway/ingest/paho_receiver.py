@@ -11,7 +11,7 @@ import random
 import select
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from domain.clock import Clock, SystemClock, to_ms
 from domain.errors import SettingsError, UnavailableError
 from domain.settings import Settings
-from gateway.ingest.receiver import Batch
+from gateway.ingest.receiver import Batch, Closings, Counts
 from gateway.messages import Message
 
 KEEPALIVE_S = 30
@@ -31,6 +31,8 @@ CONNECT_TIMEOUT_S = 5.0
 USER_TIMEOUT_MS = 20_000
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 BATCH_MESSAGES, BATCH_BYTES = 5000, 4 << 20
+LEVELS = {"broker_connected": "info", "client_id_taken_over": "error"}
+"""Of what is logged; a warning where nothing else is said."""
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 log = structlog.get_logger()
@@ -53,6 +55,9 @@ class PahoReceiver:
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
         self._filters, self._memory, self._clock, self._rng = list(filters), memory, clock, rng
         self._time = SystemClock().monotonic
+        self.counts = Counts()
+        self._closings = Closings()
+        self._client_id = client_id
         self._arrived: list[Message] = []
         self._to_ack: list[int] = []
         self._bytes = 0
@@ -158,6 +163,7 @@ class PahoReceiver:
         try:
             self._client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
+            self._closings.clear()
             self._tell("broker_unreachable", why=str(error))
             return False
         return True
@@ -196,6 +202,7 @@ class PahoReceiver:
         """What was received on the old connection and not handed out comes again on the new one."""
         self._epoch += 1
         self._subscribed = False
+        self.counts.dropped_qos0 += len(self._arrived) - len(self._to_ack)
         self._arrived, self._to_ack, self._bytes = [], [], 0
 
     # --- callbacks of paho
@@ -224,6 +231,9 @@ class PahoReceiver:
         self._new_epoch()
         if was_up:
             self._tell("broker_disconnected", why=str(reason))
+            if self._closings.closed(self._time()):
+                self._tell("client_id_taken_over", client_id=self._client_id)
+                self._next_attempt = self._time() + self._rng.uniform(0.0, LONGEST_DELAY_S)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -246,9 +256,9 @@ class PahoReceiver:
         """One line per change of state, not one per attempt."""
         if event != self._told:
             self._told = event
-            (log.info if event == "broker_connected" else log.warning)(
-                event, host=self._host, port=self._port, **details
-            )
+            self.counts.note(event)
+            say = getattr(log, LEVELS.get(event, "warning"))
+            say(event, host=self._host, port=self._port, **details)
 
 
 def _tune(_client: mqtt.Client, _data: Any, sock: Any) -> None:
@@ -259,6 +269,3 @@ def _tune(_client: mqtt.Client, _data: Any, sock: Any) -> None:
 
 def _nothing(_client: mqtt.Client, _data: Any, _sock: Any) -> None:
     return
-
-
-RECEIVERS: dict[str, Callable[..., PahoReceiver]] = {"paho": PahoReceiver}

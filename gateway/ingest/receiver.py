@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.messages import Message
+
+TAKEOVERS, TAKEOVERS_WITHIN_S = 3, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +19,45 @@ class Batch:
     receipt: Any = None
 
 
+@dataclass(slots=True)
+class Counts:
+    """What happened to the connection since the start. QoS 0 messages cannot be held back: what is lost of them counts."""
+
+    connections: int = 0
+    takeovers: int = 0
+    dropped_qos0: int = 0
+
+    def note(self, event: str) -> None:
+        """Count an event that was just logged."""
+        self.connections += event == "broker_connected"
+        self.takeovers += event == "client_id_taken_over"
+
+
+class Closings:
+    """When the broker closes working connections again and again, somebody has our client id."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque()
+
+    def closed(self, now: float) -> bool:
+        """A working connection was closed at ``now`` (monotonic seconds); True when that looks like a takeover."""
+        self._at.append(now)
+        while now - self._at[0] > TAKEOVERS_WITHIN_S:
+            self._at.popleft()
+        return len(self._at) >= TAKEOVERS
+
+    def clear(self) -> None:
+        """The broker was away: it closed for its own reasons."""
+        self._at.clear()
+
+
 class Receiver(Protocol):
     """A source of messages. ``receive`` and ``ack`` are called from one thread, ``publish`` from any."""
+
+    @property
+    def counts(self) -> Counts:
+        """What happened to the connection so far."""
+        ...
 
     @property
     def connected(self) -> bool:

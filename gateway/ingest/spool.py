@@ -7,12 +7,14 @@ succeeds: a torn tail is cut off, a damaged record is skipped, both are counted.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +27,13 @@ _HEADER = struct.Struct("<4sII")
 SEGMENT_BYTES = 16 << 20
 READ_BYTES = 1 << 20
 SUFFIX = ".seg"
+RESERVE = "reserve"
+SMALL = 16
+"""A small spool or disk has the 16th part of it as reserve (EJ)."""
 FULL_RETRY_S = 1.0
+LOW_WATER = 0.9
+"""A spool that was full takes in again below this share of its size, so that it does not stop and go."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -106,8 +114,10 @@ class Spool:
     """An append-only log with one writer and any number of readers (threads of one process).
 
     ``id`` names this life of the folder: cursors kept elsewhere are worth nothing in another one. ``policy`` decides what a
-    full spool does: ``block`` refuses to append, ``drop_oldest`` gives up the oldest segment. ``durable=False`` leaves out
-    fdatasync, for simulations that nobody will miss after a power cut.
+    full spool does: ``block`` refuses to append until it has drained below ``LOW_WATER``, ``drop_oldest`` gives up the
+    oldest segment and tells ``on_dropped`` its records. ``reserve_bytes`` of disk are held back: when the disk is full they
+    are given to the checkpoint and the databases beside it, so that draining can go on, and nothing is taken in before they
+    are there again. ``durable=False`` leaves out fdatasync, for simulations that nobody will miss after a power cut.
     """
 
     def __init__(
@@ -118,10 +128,15 @@ class Spool:
         policy: str = "block",
         segment_bytes: int = SEGMENT_BYTES,
         durable: bool = True,
+        reserve_bytes: int = 0,
+        on_dropped: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self.counts = Counts()
-        self._folder, self._max_bytes, self._policy, self._segment_bytes = folder, max_bytes, policy, segment_bytes
-        self._durable = durable
+        self.folder, self.max_bytes = folder, max_bytes
+        self._policy, self._segment_bytes = policy, min(segment_bytes, max(1, max_bytes // 4))
+        self._durable, self._on_dropped = durable, on_dropped
+        self._reserve = folder / RESERVE
+        self._full = self._disk_full = False
         self._changed = threading.Condition()
         self._released = 0
         self._tail_unknown = False
@@ -141,6 +156,8 @@ class Spool:
         self.id = _identity(folder)
         self._segments = segments_of(folder)
         self._active = self._recover()
+        self._reserve_bytes = min(reserve_bytes, max_bytes // SMALL, shutil.disk_usage(folder).total // SMALL)
+        self._hold_reserve()
 
     @property
     def start(self) -> int:
@@ -173,6 +190,7 @@ class Spool:
         """
         block = b"".join(map(pack, bodies))
         try:
+            self._leave_disk_alone()
             self._cut_tail()
             self._make_room(len(block))
             if self._active.segment.size >= self._segment_bytes:
@@ -180,10 +198,13 @@ class Spool:
             self._write(block)
         except OSError as error:
             self._tail_unknown = True
+            if error.errno in NO_ROOM:
+                self._disk_full = True
+                self._reserve.unlink(missing_ok=True)
             raise UnavailableError(
                 "The spool {path} cannot be written: {why}",
                 retry_after=FULL_RETRY_S,
-                path=self._folder,
+                path=self.folder,
                 why=error.strerror,
             ) from error
         with self._changed:
@@ -289,13 +310,13 @@ class Spool:
             return self._new_segment(0)
         except OSError as error:
             raise SettingsError(
-                "The spool folder {path} cannot be written: {why}", path=self._folder, why=error.strerror
+                "The spool folder {path} cannot be written: {why}", path=self.folder, why=error.strerror
             ) from error
 
     def _new_segment(self, base: int) -> _Active:
-        path = self._folder / f"{base:020d}{SUFFIX}"
+        path = self.folder / f"{base:020d}{SUFFIX}"
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
-        folder = os.open(self._folder, os.O_RDONLY)
+        folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -325,22 +346,68 @@ class Spool:
 
     def _make_room(self, needed: int) -> None:
         """Give up what both cursors have passed, then what the policy permits, until ``needed`` bytes fit."""
-        while self.size + needed > self._max_bytes:
+        while self.size + needed > self.max_bytes * (LOW_WATER if self._full else 1):
             if self._active.segment.size and self._active.segment.end <= self._released:
                 self._roll(self._active.segment.end)
             with self._changed:
-                removable = len(self._segments) > 1
-                drained = removable and self._segments[1].base <= self._released
-                if not drained and not (removable and self._policy == "drop_oldest"):
-                    raise UnavailableError(
-                        "The spool {path} is full ({max_bytes} bytes)",
-                        retry_after=FULL_RETRY_S,
-                        path=self._folder,
-                        max_bytes=self._max_bytes,
-                    )
-                if not drained:
-                    self.counts.dropped_bytes += self._segments[0].size
-                self._remove_oldest()
+                if not self._remove_drained():
+                    self._drop_oldest()
+        self._full = False
+
+    def _drop_oldest(self) -> None:
+        """Give up the oldest segment, counting what nobody had read. Raises UnavailableError where that may not be."""
+        if self._policy != "drop_oldest" or len(self._segments) < 2:
+            self._full = True
+            raise UnavailableError(
+                "The spool {path} is full ({max_bytes} bytes)",
+                retry_after=FULL_RETRY_S,
+                path=self.folder,
+                max_bytes=self.max_bytes,
+            )
+        oldest = self._segments[0]
+        lost = max(oldest.base, self._released)
+        self.counts.dropped_bytes += oldest.end - lost
+        if self._on_dropped is not None:
+            self._on_dropped([body for _, body in self._read_segment(oldest, lost, oldest.size).records])
+        self._remove_oldest()
+
+    def _leave_disk_alone(self) -> None:
+        """After the disk was full: free what is drained, and take nothing in before the reserve is there again.
+
+        Raises OSError (no room) until then.
+        """
+        if not self._disk_full:
+            return
+        with self._changed:
+            while self._remove_drained():
+                pass
+        if not self._hold_reserve():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._disk_full = False
+
+    def _hold_reserve(self) -> bool:
+        """Hold the reserve where the disk has twice as much; True where it is held, or none is wanted."""
+        if not self._reserve_bytes or self._reserve.exists():
+            return True
+        if shutil.disk_usage(self.folder).free < 2 * self._reserve_bytes:
+            return False
+        try:
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._reserve_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            return False
+        return True
+
+    def _remove_drained(self) -> bool:
+        """Free the oldest segment where both cursors have passed it, kept or not."""
+        if len(self._segments) < 2 or self._segments[1].base > self._released:
+            return False
+        self._remove_oldest()
+        return True
 
     def _remove_oldest(self) -> None:
         self._segments.pop(0).path.unlink(missing_ok=True)
@@ -392,17 +459,23 @@ def segments_of(folder: Path) -> list[Segment]:
     return segments
 
 
-def scan(folder: Path) -> Iterator[tuple[Segment, int, int]]:
-    """Every segment with its number of intact records and of damaged places; changes nothing (``brewair spool``)."""
+def scan(folder: Path) -> Iterator[tuple[Segment, list[bytes], int]]:
+    """Every segment with its intact records and its number of damaged places; changes nothing, and needs nobody's leave:
+    the gateway may be at work. A segment that is freed meanwhile is left out."""
     for segment in segments_of(folder):
-        buffer, at, records, damaged = segment.path.read_bytes()[: segment.size], 0, 0, 0
+        try:
+            buffer = segment.path.read_bytes()[: segment.size]
+        except FileNotFoundError:
+            continue
+        at, records, damaged = 0, [], 0
         while at < len(buffer):
             stop = _whole_record(buffer, at)
             if stop is None:
                 found = _next_record(buffer, at + 1)
                 damaged, at = damaged + 1, len(buffer) if found is None else found
             else:
-                records, at = records + 1, stop
+                records.append(buffer[at + _HEADER.size : stop])
+                at = stop
         yield segment, records, damaged
 
 

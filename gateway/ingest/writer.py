@@ -6,22 +6,45 @@ grows and nothing else notices.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
+from domain.clock import SystemClock
 from domain.errors import UnavailableError
 from domain.readings import Reading
 from domain.telemetry.port import RefusedPoint, Telemetry
 from gateway.ingest.decode import Decoder
+from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool
 from gateway.messages import Message
+
+DELAYS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
+"""Upper ends of the classes of the time from receipt to storage."""
 
 log = structlog.get_logger()
 
 
+class Delays:
+    """Messages by the time from their receipt until they were stored: ``classes`` are those of ``DELAYS_S``, and beyond."""
+
+    def __init__(self) -> None:
+        self.classes = [0] * (len(DELAYS_S) + 1)
+        self.total_s = 0.0
+
+    def add(self, received_ms: Counter[int], now_ms: int) -> None:
+        """Count messages by their times of receipt; those of one read share one."""
+        for at_ms, messages in received_ms.items():
+            delay_s = max(0, now_ms - at_ms) / 1000
+            self.classes[bisect_left(DELAYS_S, delay_s)] += messages
+            self.total_s += delay_s * messages
+
+
 class Writer:
-    """Drains the spool. ``position`` is the *stored* cursor; ``stored`` counts readings written since the start."""
+    """Drains the spool. ``position`` is the *stored* cursor; ``stored`` counts readings written since the start, ``writes``
+    what became of the attempts. ``now_ms`` is business time, as the receipt."""
 
     def __init__(
         self,
@@ -30,10 +53,18 @@ class Writer:
         telemetry: Telemetry,
         checkpoint: Checkpoint,
         on_refused: Callable[[RefusedPoint], None],
+        now_ms: Callable[[], int],
+        guard: Guard,
     ) -> None:
         self.position = min(checkpoint.load(), spool.end)
         self.stored = 0
+        self.writes: Counter[str] = Counter()
+        self.delays = Delays()
+        self.left_out = 0
         self._saved = self.position
+        self._time = SystemClock().monotonic
+        self._saved_at = self._time()
+        self._now_ms, self._guard = now_ms, guard
         self._spool, self._decoder, self._telemetry = spool, decoder, telemetry
         self._checkpoint, self._on_refused = checkpoint, on_refused
 
@@ -41,14 +72,15 @@ class Writer:
         """Store one chunk; False where there was none. Raises UnavailableError: the same chunk is next then."""
         chunk = self._spool.read(self.position, max_bytes)
         if chunk.records:
-            readings = [
-                decoded
-                for _, record in chunk.records
-                for decoded in self._decoder.decode(Message.unpack(record))
-                if isinstance(decoded, Reading)
-            ]
+            messages = []
+            readings = []
+            for _, record in self._guard.through(chunk, self._leave_out):
+                messages.append(message := Message.unpack(record))
+                readings += [one for one in self._decoder.decode(message) if isinstance(one, Reading)]
+            self._guard.leave(chunk.end)
             self._write(readings)
             self.stored += len(readings)
+            self.delays.add(Counter([message.recv_ms for message in messages]), self._now_ms())
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
 
@@ -57,6 +89,17 @@ class Writer:
         if self.position != self._saved:
             self._checkpoint.save(self.position)
             self._saved = self.position
+        self._saved_at = self._time()
+
+    @property
+    def checkpoint_age_s(self) -> float:
+        """How long ago the checkpoint was last brought to what is stored, or found there."""
+        return self._time() - self._saved_at
+
+    def _leave_out(self, position: int, record: bytes) -> None:
+        """Detection puts it into quarantine."""
+        self.left_out += 1
+        log.error("record_left_out", position=position, bytes=len(record))
 
     def _write(self, readings: list[Reading]) -> None:
         """Store readings; one that breaks the store's adapter is found by halving, and refused."""
@@ -64,13 +107,17 @@ class Writer:
             return
         try:
             self._telemetry.write(readings)
+            self.writes["ok"] += 1
         except UnavailableError:
+            self.writes["retry"] += 1
             raise
         except Exception as error:
             if len(readings) > 1:
+                self.writes["split"] += 1
                 middle = len(readings) // 2
                 self._write(readings[:middle])
                 self._write(readings[middle:])
                 return
+            self.writes["refused"] += 1
             log.exception("reading_not_storable", serial=readings[0].serial)
             self._on_refused(RefusedPoint("unwritable", f"{type(error).__name__}: {error}", repr(readings[0]).encode()))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -227,4 +229,54 @@ def test_scanning_says_what_is_there(tmp_path: Path) -> None:
     content = bytearray(segment.read_bytes())
     content[3] ^= 1
     segment.write_bytes(content)
-    assert [(records, damaged) for _, records, damaged in scan(tmp_path)] == [(len(BODIES) - 1, 1)]
+    assert [(records, damaged) for _, records, damaged in scan(tmp_path)] == [(BODIES[1:], 1)]
+
+
+def test_a_full_spool_waits_for_low_water_instead_of_stop_and_go(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_bytes=100, max_bytes=1000)
+    body = bytes(100 - len(pack(b"")))
+    ends = [spool.append([body]) for _ in range(10)]
+    with pytest.raises(UnavailableError, match="full"):
+        spool.append([body])
+    spool.release(ends[0], written_before=0)
+    with pytest.raises(UnavailableError, match="full"):
+        spool.append([body])
+    spool.release(ends[2], written_before=0)
+    spool.append([body])
+    assert spool.size <= 1000
+
+
+def test_what_drop_oldest_gives_up_is_told_and_what_was_read_is_not(tmp_path: Path) -> None:
+    told: list[bytes] = []
+    spool = Spool(tmp_path, segment_bytes=200, max_bytes=500, policy="drop_oldest", on_dropped=told.extend)
+    bodies = [bytes([number]) * 80 for number in range(20)]
+    read_to = spool.append(bodies[:1])
+    spool.release(read_to, written_before=0)
+    for body in bodies[1:]:
+        spool.append([body])
+    kept = bodies_in(spool)
+    assert told + kept == bodies[1:]
+    assert spool.counts.dropped_bytes == sum(len(pack(body)) for body in told)
+
+
+def test_a_full_disk_gives_its_reserve_to_the_draining_and_takes_nothing_in_before_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, segment_bytes=100, reserve_bytes=1 << 20)
+    reserve = tmp_path / "reserve"
+    assert reserve.stat().st_blocks * 512 >= 1 << 20
+    ends = [spool.append([bytes(120)]) for _ in range(4)]
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", failing_once(os.write, OSError(errno.ENOSPC, "no room")))
+        with pytest.raises(UnavailableError):
+            spool.append([b"lost"])
+    assert not reserve.exists(), "the checkpoint and the databases have room now"
+    spool.release(ends[1], written_before=0)
+    with monkeypatch.context() as narrow:
+        narrow.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=(2 << 20) - 1))
+        with pytest.raises(UnavailableError):
+            spool.append([b"still lost"])
+    assert spool.start == ends[1], "what is drained is freed at once, kept segments too"
+    spool.append([b"again"])
+    assert reserve.exists()
+    assert bodies_in(spool)[-1] == b"again"
