@@ -18,7 +18,7 @@ from domain.catalogue.plans import CAUSES, FAMILY_PLAN, FAULTS, MEASURES, PLANS,
 from domain.desk.actor import Actor
 from domain.desk.dispatch import propose
 from domain.desk.door import facts_of
-from domain.desk.intake import telemetry_normal
+from domain.desk.guidance import telemetry_normal
 from domain.desk.perform import HANDLERS, perform
 from domain.errors import ConflictError, IllegalTransitionError, InvalidError, RefusedError
 from domain.store.queries import service

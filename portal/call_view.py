@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from domain.clock import from_ms
-from domain.desk import intake
+from domain.desk import guidance
 from domain.desk.actor import Actor
 from domain.desk.calls import Weighed
 from domain.desk.perform import available
@@ -25,8 +25,8 @@ from portal.machine_now import MachineNow, machine_now
 from portal.render import Form
 from portal.triage import FindingLine, finding_lines
 
-WITHIN = intake.GUIDE_WITHIN
-NORMAL_FOR = intake.NORMAL_FOR
+WITHIN = guidance.GUIDE_WITHIN
+NORMAL_FOR = guidance.NORMAL_FOR
 LAST_SAMPLES = 8
 """So many samples of each figure are listed, the newest."""
 
@@ -337,7 +337,7 @@ def steps_of(ticket: Ticket) -> tuple[str, ...]:
 
 def self_check(session: Session, ticket: Ticket, now: datetime) -> SelfCheck:
     """How far the machine is towards three normal minutes, up to its newest reading."""
-    since = intake.normal_since(session, ticket)
+    since = guidance.normal_since(session, ticket)
     status = registry.status(session, ticket.serial) if ticket.serial else None
     heard = status.last_seen_at if status else None
     normal_for = max(timedelta(0), heard - since) if since and heard else timedelta(0)

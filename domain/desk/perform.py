@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from domain.desk import closing, dispatch, intake, verification, visit
+from domain.desk import closing, dispatch, guidance, verification, visit
 from domain.desk.actor import Actor
 from domain.desk.door import facts_of
 from domain.desk.form import Form
@@ -19,12 +19,12 @@ from domain.tickets.states import ACTIONS, Action, State, permitted
 Handler = Callable[[Session, Ticket, Actor, Form, datetime, int | None], Ticket]
 
 HANDLERS: Mapping[Action, Handler] = {
-    Action.GUIDE: intake.guide,
-    Action.SOLVE_BY_PHONE: intake.solve_by_phone,
-    Action.VISIT_NEEDED: intake.visit_needed,
-    Action.ASK_CONSENT: intake.ask_consent,
-    Action.CONSENT: intake.consent,
-    Action.REFUSE: intake.refuse,
+    Action.GUIDE: guidance.guide,
+    Action.SOLVE_BY_PHONE: guidance.solve_by_phone,
+    Action.VISIT_NEEDED: guidance.visit_needed,
+    Action.ASK_CONSENT: guidance.ask_consent,
+    Action.CONSENT: guidance.consent,
+    Action.REFUSE: guidance.refuse,
     Action.ASSIGN: dispatch.assign,
     Action.REASSIGN: dispatch.reassign,
     Action.ACCEPT: dispatch.accept,
@@ -63,5 +63,5 @@ def perform(
 
 def available(session: Session, actor: Actor, ticket: Ticket, now: datetime) -> tuple[Action, ...]:
     """The actions that ``perform`` would let this actor take on the ticket now, in table order."""
-    facts = facts_of(session, ticket, actor=actor, telemetry_normal=intake.telemetry_normal(session, ticket, now))
+    facts = facts_of(session, ticket, actor=actor, telemetry_normal=guidance.telemetry_normal(session, ticket, now))
     return tuple(action for action in permitted(State(ticket.state), actor.roles, facts) if action in HANDLERS)

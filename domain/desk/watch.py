@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from domain.desk.actor import SYSTEM
 from domain.desk.dispatch import expire_unaccepted
 from domain.desk.door import journal, notify
-from domain.desk.intake import reopen_after_waiver, watch_guided
+from domain.desk.guidance import watch_guided
+from domain.desk.intake import reopen_after_waiver
 from domain.desk.verification import judge_running
 from domain.store.queries import tickets as query
 from domain.tickets.deadlines import WARN_BEFORE

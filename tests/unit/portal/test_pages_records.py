@@ -14,7 +14,7 @@ from httpx import Response
 
 from domain.clock import ManualClock, to_ms
 from domain.desk.csv_import import MOST_ERRORS
-from domain.desk.intake import watch_guided
+from domain.desk.guidance import watch_guided
 from domain.store import ingest
 from domain.store.queries import registry, search
 from domain.store.queries import tickets as query
