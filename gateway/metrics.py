@@ -64,6 +64,7 @@ LABELLED: Mapping[str, tuple[str, str, Figures]] = {
 ALWAYS: Mapping[str, tuple[str, ...]] = {
     "writes": ("ok", "retry", "split", "refused"),
     "rule_events": ("raised", "cleared"),
+    "http_answers": ("204", "none"),
 }
 """Label values that are there from the start, so that the first of its kind is seen as an increase."""
 GAUGES: Mapping[str, tuple[str, Figure]] = {

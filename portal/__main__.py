@@ -6,6 +6,7 @@ import signal
 import threading
 
 from domain.clock import Clock, SystemClock
+from domain.metrics import serving
 from domain.settings import Settings, load
 from portal.serve import open_portal, serve
 
@@ -17,7 +18,8 @@ def main(settings: Settings | None = None, clock: Clock | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     app = open_portal(settings, clock or SystemClock())
-    serve(app, settings.portal_bind, stop)
+    with serving(settings.metrics_bind, lambda: app.state.requests.look(app.state.portal.sessions)):
+        serve(app, settings.portal_bind, stop)
 
 
 if __name__ == "__main__":

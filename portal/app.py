@@ -23,6 +23,7 @@ from portal.auth import Logins, Wall, portal_secret
 from portal.deps import AnyPage, Portal, page_router
 from portal.headers import Headers
 from portal.live import Live
+from portal.metrics import Counted, Requests
 from portal.pages import (
     board,
     calls,
@@ -96,6 +97,8 @@ def create_app(
     # The navigation leaves out what has no page.
     portal.paths.update(route.path for route in routes() if "GET" in (route.methods or ()))
     errors.install(app)
+    app.state.requests = Requests()
+    app.add_middleware(Counted, requests=app.state.requests)
     app.add_middleware(Headers, secure=portal.secure)
     # Cookies are SameSite=Lax, so that no other site can make our answers to compare their compressed lengths.
     app.add_middleware(GZipMiddleware, minimum_size=1000)

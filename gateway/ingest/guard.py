@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import SettingsError
@@ -37,10 +38,15 @@ class Guard:
             raise SettingsError(
                 "The spool folder {path} cannot be written: {why}", path=path.parent, why=error.strerror
             ) from error
+        self._list = path.with_suffix(".out")
+        self.left_out = {int(line) for line in _lines(self._list) if line.isdigit()}
+        """Positions that are never worked on again; they are unique for ever."""
         chunk_end, record, self._suspect, self._deaths = _NOTE.unpack(self._note[:])
         if record != NOWHERE:
             self._deaths = self._deaths + 1 if record == self._suspect else 1
             self._suspect = record
+        if self._deaths >= DEATHS:
+            self._condemn()
         self._careful_until = chunk_end
         self._write(chunk_end, NOWHERE)
 
@@ -48,7 +54,7 @@ class Guard:
         """The records of a chunk, whose work begins now; where a process died before, each is noted first, and one that
         has killed often enough goes to ``left_out`` instead."""
         start = chunk.records[0][0] if chunk.records else chunk.end
-        careful = start < self._careful_until
+        careful = start < self._careful_until or any(start <= bad < chunk.end for bad in self.left_out)
         self._write(max(chunk.end, self._careful_until), NOWHERE)
         return self._one_by_one(chunk, left_out) if careful else chunk.records
 
@@ -56,12 +62,11 @@ class Guard:
         """The chunk up to ``end`` was survived."""
         if end >= self._careful_until:
             self._careful_until = NOWHERE
-            self._suspect, self._deaths = NOWHERE, 0
         self._write(self._careful_until, NOWHERE)
 
     def _one_by_one(self, chunk: Chunk, left_out: LeftOut) -> Iterator[tuple[int, bytes]]:
         for position, record in chunk.records:
-            if position == self._suspect and self._deaths >= DEATHS:
+            if position in self.left_out:
                 left_out(position, record)
                 continue
             self._write(self._careful_until, position)
@@ -71,5 +76,18 @@ class Guard:
         """Give the file back."""
         self._note.close()
 
+    def _condemn(self) -> None:
+        self.left_out.add(self._suspect)
+        self._suspect, self._deaths = NOWHERE, 0
+        with suppress(OSError), self._list.open("w") as file:  # a full disk: it is learnt again after the next start
+            file.writelines(f"{position}\n" for position in sorted(self.left_out))
+
     def _write(self, chunk_end: int, record: int) -> None:
         _NOTE.pack_into(self._note, 0, chunk_end, record, self._suspect, self._deaths)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []

@@ -79,6 +79,12 @@ def open_tickets(
     return list(session.scalars(query))
 
 
+def open_by_state(session: Session) -> dict[str, int]:
+    """How many open tickets there are in each state; states without any are 0."""
+    rows = session.execute(select(Ticket.state, func.count()).where(Ticket.state.in_(OPEN)).group_by(Ticket.state))
+    return {**dict.fromkeys(OPEN, 0), **{str(state): int(count) for state, count in rows}}
+
+
 def recently_ended(session: Session, since: datetime, limit: int = 50) -> list[Ticket]:
     """Tickets that ended after ``since``, the latest first."""
     query = _whole(select(Ticket)).where(Ticket.ended_at >= since).order_by(Ticket.ended_at.desc()).limit(limit)
