@@ -132,7 +132,9 @@ SETTINGS: Mapping[str, Setting] = {
     "BREWAIR_MQTT_CA_FILE": Setting("mqtt_ca_file", "", _file, "CA certificate of the broker"),
     "BREWAIR_MQTT_CERT_FILE": Setting("mqtt_cert_file", "", _file, "client certificate"),
     "BREWAIR_MQTT_KEY_FILE": Setting("mqtt_key_file", "", _file, "key of the client certificate"),
-    "BREWAIR_MQTT_RECEIVER": Setting("mqtt_receiver", "paho", _choice("paho"), "which MQTT receiver the gateway uses"),
+    "BREWAIR_MQTT_RECEIVER": Setting(
+        "mqtt_receiver", "native", _choice("native", "paho"), "which MQTT receiver the gateway uses"
+    ),
     "BREWAIR_SPOOL_DIR": Setting("spool_dir", "", _path, "spool; default spool/ in the data folder"),
     "BREWAIR_SPOOL_MAX_BYTES": Setting("spool_max_bytes", "8GiB", _size, "spool size at which the policy applies"),
     "BREWAIR_SPOOL_KEEP": Setting("spool_keep_s", "1h", _seconds, "how long written segments are kept for refilling"),

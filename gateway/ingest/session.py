@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.mqtt_codec import Ack, Connack, Control, Decoder, Malformed, Publish
+from gateway.ingest.receiver import Closings
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 SILENCE = 1.5
 """Keepalive intervals without a byte after which the broker is dead."""
 ANSWER_S = 10.0
 """How long a broker may take to answer CONNECT."""
-TAKEOVERS, TAKEOVERS_WITHIN_S = 3, 60.0
 COMMANDS_AT_ONCE = 100
 """Commands on the way without PUBACK; more wait here."""
 
@@ -73,9 +73,10 @@ class Session:
         self._out: list[bytes] = []
         self._sent = self._heard = self._asked = 0.0
         self._accepted = False
+        self._lost: Lost | None = None
         self._retry_subscription: float | None = None
         self._failures = 0
-        self._closings: deque[float] = deque()
+        self._closings = Closings()
         self._last_id = 0
         self._subscribing: dict[bytes, int] = {}
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -87,7 +88,7 @@ class Session:
         """There is a connection: introduce ourselves."""
         terms = self._terms
         self.epoch += 1
-        self._decoder = Decoder(terms.version)
+        self._decoder, self._lost = Decoder(terms.version), None
         self._keepalive_s = float(terms.keepalive_s)
         self._sent = self._heard = self._asked = now
         self._out = [
@@ -103,25 +104,29 @@ class Session:
         ]
 
     def received(self, data: bytes, now: float) -> list[Publish]:
-        """The messages in what was read; anything else is answered here. Raises Lost."""
+        """The messages in what was read; anything else is answered here.
+
+        Raises Lost; where there are messages before the reason for it, they are returned, and ``turn`` raises.
+        """
         self._heard = now
         messages: list[Publish] = []
         try:
             for packet in self._decoder.feed(data):
-                if type(packet) is Publish:
+                if isinstance(packet, Publish):
                     messages.append(packet)
-                elif isinstance(packet, Connack):
-                    self._introduced(packet, now)
-                elif isinstance(packet, Ack):
-                    self._acknowledged(packet, now)
-                elif isinstance(packet, Control):
-                    self._controlled(packet, now)
-        except Malformed as malformed:
-            raise Lost(f"the broker does not speak MQTT: {malformed.reason}") from None
+                else:
+                    self._take_in(packet, now)
+        except (Lost, Malformed) as error:
+            lost = error if isinstance(error, Lost) else Lost(f"the broker does not speak MQTT: {error.reason}")
+            if not messages:
+                raise lost from None
+            self._lost = lost
         return messages
 
     def turn(self, now: float) -> None:
-        """What time alone asks for: a ping, another attempt to subscribe."""
+        """What time alone asks for: a ping, another attempt to subscribe. Raises Lost."""
+        if self._lost is not None:
+            raise self._lost
         if self._retry_subscription is not None and now >= self._retry_subscription:
             self._subscribe()
         if self._accepted and now - max(min(self._sent, self._heard), self._asked) >= self._keepalive_s:
@@ -136,18 +141,15 @@ class Session:
 
     def ended(self, lost: Lost, now: float) -> None:
         """The connection is gone. When the broker closes working ones again and again, somebody has our client id."""
+        taken_over = self._accepted and lost.by_peer and self._closings.closed(now)
         if self._accepted:
             self._tell("broker_disconnected", why=str(lost))
-            if lost.by_peer:
-                self._closings.append(now)
         self._accepted = self.subscribed = False
         self._retry_subscription = None
         self._out, self._subscribing = [], {}
-        while self._closings and now - self._closings[0] > TAKEOVERS_WITHIN_S:
-            self._closings.popleft()
         longest = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self._failures, 10))
-        if len(self._closings) >= TAKEOVERS:
-            self._tell("client_id_taken_over", client_id=self._terms.client_id, times=len(self._closings))
+        if taken_over:
+            self._tell("client_id_taken_over", client_id=self._terms.client_id)
             longest = LONGEST_DELAY_S
         self._failures += 1
         self.next_attempt = now + self._rng.uniform(0.0, longest)
@@ -187,7 +189,20 @@ class Session:
 
     # --- what comes
 
-    def _introduced(self, answer: Connack, now: float) -> None:
+    def _take_in(self, packet: Connack | Ack | Control, now: float) -> None:
+        if isinstance(packet, Connack):
+            self._introduced(packet)
+        elif isinstance(packet, Ack):
+            self._acknowledged(packet, now)
+        elif packet.kind == codec.DISCONNECT:
+            code, reason = codec.farewell(packet.body)
+            if code == TAKEN_OVER:
+                raise Lost("another client has our client id", by_peer=True)
+            raise Lost(reason or f"the broker says good-bye (code {code})")
+        elif packet.kind != codec.PINGRESP:
+            raise Lost(f"the broker sends a packet of type {packet.kind}")
+
+    def _introduced(self, answer: Connack) -> None:
         if answer.code:
             why = REFUSALS.get(answer.code, f"code {answer.code}")
             self._tell("broker_refused", why=why)
@@ -224,15 +239,6 @@ class Session:
             self.known = list(self._terms.filters)
             self.subscribed, self._failures = True, 0
             self._tell("broker_connected")
-
-    def _controlled(self, packet: Control, now: float) -> None:
-        if packet.kind == codec.DISCONNECT:
-            code, reason = codec.farewell(packet.body)
-            if code == TAKEN_OVER:
-                raise Lost("another client has our client id", by_peer=True)
-            raise Lost(reason or f"the broker says good-bye (code {code})")
-        if packet.kind != codec.PINGRESP:
-            raise Lost(f"the broker sends a packet of type {packet.kind}")
 
     def _fresh_id(self) -> bytes:
         """A packet id that nothing on the way has."""

@@ -61,8 +61,8 @@ class Place:
         )
 
 
-@pytest.fixture
-def place(tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB) -> Iterator[Place]:
+@pytest.fixture(params=["native", "paho"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB) -> Iterator[Place]:
     (tmp_path / "data").mkdir()
     sessions = prepare(f"sqlite:///{tmp_path / 'data' / 'brewair.db'}")
     for serial in SERIALS:
@@ -73,6 +73,7 @@ def place(tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB) -> Iterator[
         gateway = GatewayProcess(
             tmp_path,
             BREWAIR_MQTT_URL=broker.url,
+            BREWAIR_MQTT_RECEIVER=request.param,
             BREWAIR_TELEMETRY_URL=f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}",
             BREWAIR_INFLUX_TOKEN_FILE=str(tmp_path / "token"),
         )
@@ -230,7 +231,8 @@ def test_bad_input_is_held_with_its_reason_and_good_input_lives(place: Place) ->
     fleet.publisher.close()
 
 
-PUBACK = re.compile(r'sendto\(\d+, "@\\2')
+PUBACK = re.compile(r'sendto\(\d+, "@\\2.*, (\d+), \w+, NULL')
+PUBACK_BYTES = 4
 RECEIVED = re.compile(r"recvfrom\(.*= [1-9]\d*$|<\.\.\. recvfrom resumed>.*= [1-9]\d*$")
 SYNCED = re.compile(r"fdatasync(\(\d+| resumed>)\) += 0")
 
@@ -258,8 +260,8 @@ def test_every_acknowledgement_is_sent_after_fdatasync_returned(place: Place) ->
             unsynced = True
         elif SYNCED.search(line):
             unsynced = False
-        elif PUBACK.search(line):
-            acknowledged += 1
+        elif sent := PUBACK.search(line):
+            acknowledged += int(sent[1]) // PUBACK_BYTES
             assert not unsynced, f"acknowledged before it was durable: {line}"
     assert acknowledged >= len(fleet.sent)
     fleet.publisher.close()

@@ -256,7 +256,7 @@ def test_three_closings_within_a_minute_are_somebody_with_our_client_id() -> Non
         closed(line, now)
     assert "client_id_taken_over" not in line.events()
     closed(line, 59.0)
-    assert line.said[-1] == ("client_id_taken_over", {"client_id": "gw", "times": 3})
+    assert line.said[-1] == ("client_id_taken_over", {"client_id": "gw"})
     delays = []
     for _ in range(50):
         closed(line, 60.0)
@@ -297,6 +297,18 @@ def test_what_a_broker_never_says_ends_the_connection(nonsense: bytes) -> None:
     line.up(0.0)
     with pytest.raises(Lost):
         line.session.received(nonsense, 0.0)
+
+
+def test_messages_before_the_end_of_a_connection_are_handed_out() -> None:
+    line = Line()
+    line.up(0.0)
+    (message,) = line.session.received(codec.publish("a/b", b"x") + codec.PING, 0.0)
+    assert message.payload == b"x"
+    with pytest.raises(Lost, match="type 12"):
+        line.session.turn(0.0)
+    line.session.ended(Lost("gone"), 0.0)
+    line.up(1.0)
+    line.session.turn(1.0)
 
 
 def test_packet_ids_on_the_way_are_not_given_again() -> None:
