@@ -404,7 +404,9 @@ FIELDS = (
     "serial", "model", "name", "site_id", "installed_on", "warranty_until", "binding_convention", "binding_topic",
     "binding_zone",
 )  # fmt: skip
-CONVENTIONS = ("tasmota",)
+CONVENTIONS = (
+    "airgradient", "alink", "homie", "miot", "shelly", "sparkplug", "tasmota", "tuya", "zigbee2mqtt",
+)  # fmt: skip
 """Foreign conventions that a gateway understands (a test compares them with the gateway's)."""
 MOST_SITES = 2000
 

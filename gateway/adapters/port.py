@@ -52,3 +52,11 @@ class Adapter(Protocol):
     def command(self, unit: Unit, command: Command) -> Publication | None:
         """How to say ``command`` to ``unit``; None where the convention has no such command."""
         ...
+
+
+class Deaf:
+    """For conventions in which the gateway has nothing to say to a machine."""
+
+    def command(self, unit: Unit, command: Command) -> Publication | None:
+        """No command is offered."""
+        return None

@@ -17,6 +17,7 @@ from cli.main import main
 from domain.clock import SystemClock
 from domain.errors import SettingsError, UnavailableError
 from domain.settings import Settings, load
+from gateway.adapters.registry import ADAPTERS
 from gateway.ingest.spool import Spool
 from gateway.messages import Message
 from gateway.service import Gateway, _Patience, gateway_name, subscriptions

@@ -1,0 +1,206 @@
+"""Sparkplug B (equipment.md §8.1): ``spBv1.0/{group}/{kind}/{edge}[/{device}]``, protobuf.
+
+Bound by ``{group}/{edge}/{device}``, or ``{group}/{edge}`` for metrics of the edge node itself. A metric is our channel if the
+last part of its name is the channel's name. A birth is the full snapshot and says which alias means which metric; data say
+what has changed. A hole in ``seq`` means that something is missing: then only what is said again is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Protobuf
+
+from domain import wire
+from domain.readings import Reading
+from gateway import samples
+from gateway.adapters import fields
+from gateway.adapters.memory import Bindings, Overlay
+from gateway.adapters.port import Deaf
+from gateway.messages import Decoded, Message, Reason, Registry, Status, Unit, Unusable
+
+ROOT = "spBv1.0"
+OF_NODE, OF_DEVICE = ("NBIRTH", "NDATA", "NDEATH"), ("DBIRTH", "DDATA", "DDEATH")
+SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}
+"""Bits of the signed data types, which are sent as unsigned ones."""
+SESSION = frozenset(("bdSeq", "Node Control/Rebirth", "Node Control/Reboot", "Node Control/Next Server"))
+METRICS = 1000
+"""So many aliases are remembered of one device."""
+
+_TYPES = descriptor_pb2.FieldDescriptorProto
+_METRIC = (
+    ("name", 1, _TYPES.TYPE_STRING), ("alias", 2, _TYPES.TYPE_UINT64), ("timestamp", 3, _TYPES.TYPE_UINT64),
+    ("datatype", 4, _TYPES.TYPE_UINT32), ("is_historical", 5, _TYPES.TYPE_BOOL), ("is_null", 7, _TYPES.TYPE_BOOL),
+    ("int_value", 10, _TYPES.TYPE_UINT32), ("long_value", 11, _TYPES.TYPE_UINT64),
+    ("float_value", 12, _TYPES.TYPE_FLOAT), ("double_value", 13, _TYPES.TYPE_DOUBLE),
+    ("boolean_value", 14, _TYPES.TYPE_BOOL), ("string_value", 15, _TYPES.TYPE_STRING),
+)  # fmt: skip
+"""The part of the published definition that can be a channel's value; the rest is skipped as unknown fields."""
+VALUES = tuple(name for name, number, _ in _METRIC if number >= 10)
+
+
+def _payload_type() -> type[Protobuf]:
+    """The class of a payload, from the definition above (proto2, so that presence is known)."""
+    file = descriptor_pb2.FileDescriptorProto(name="brewair/sparkplug_b.proto", package="brewair.sparkplug")
+    payload, metric = file.message_type.add(name="Payload"), file.message_type.add(name="Metric")
+    for name, number, kind in _METRIC:
+        metric.field.add(name=name, number=number, type=kind, label=_TYPES.LABEL_OPTIONAL)
+    payload.field.add(name="timestamp", number=1, type=_TYPES.TYPE_UINT64, label=_TYPES.LABEL_OPTIONAL)
+    payload.field.add(
+        name="metrics", number=2, type=_TYPES.TYPE_MESSAGE, type_name=".brewair.sparkplug.Metric", label=_TYPES.LABEL_REPEATED
+    )  # fmt: skip
+    payload.field.add(name="seq", number=3, type=_TYPES.TYPE_UINT64, label=_TYPES.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("brewair.sparkplug.Payload"))
+
+
+Payload = _payload_type()
+
+
+@dataclass(slots=True)
+class _Node:
+    """One edge node's session: the last ``seq``, the ``bdSeq`` of its birth, and (name, data type) by device and alias."""
+
+    seq: int | None = None
+    born: int | None = None
+    aliases: dict[str, dict[int, tuple[str, int]]] = field(default_factory=dict)
+
+
+class SparkplugAdapter(Deaf):
+    """Machines behind Sparkplug edge nodes."""
+
+    convention = "sparkplug"
+    filters = (
+        *(f"{ROOT}/+/{kind}/+" for kind in OF_NODE),
+        *(f"{ROOT}/+/{kind}/+/+" for kind in OF_DEVICE),
+    )
+
+    def __init__(self) -> None:
+        self._bindings = Bindings(self.convention, levels=2)
+        self._overlay = Overlay()
+        self._nodes: dict[str, _Node] = {}
+
+    def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
+        """Samples, and who is online."""
+        parts = message.topic.split("/")
+        if parts[0] != ROOT or len(parts) not in (4, 5) or parts[2] not in (OF_NODE if len(parts) == 4 else OF_DEVICE):
+            return None
+        name, device = f"{parts[1]}/{parts[3]}", "/".join(parts[4:])
+        units = self._bindings.of(registry, name)
+        own = registry.bound.get((self.convention, f"{name}/{device}" if device else name))
+        if not units or (device and own is None):
+            raise fields.stranger(self.convention, f"{name}/{device}" if device else name)
+        if message.retained:
+            return []  # the convention retains nothing: whose session would it be?
+        payload = _parsed(message.payload)
+        seq = payload.seq if payload.HasField("seq") else None
+        node = self._nodes.setdefault(name, _Node())
+        if parts[2] == "NDEATH":
+            return self._node_died(node, units, payload, message)
+        if parts[2] == "NBIRTH":
+            node = self._nodes[name] = _Node(born=_birth_number(payload))
+            for unit in units:
+                self._overlay.forget(unit)
+        elif _hole(node.seq, seq):
+            for unit in units:
+                self._overlay.forget(unit)
+        node.seq = seq
+        if own is None:
+            return []  # the node has no machine of its own
+        if parts[2] == "DDEATH":
+            return self._died([own], message)
+        if parts[2].endswith("BIRTH"):
+            node.aliases[device] = {
+                m.alias: (m.name, m.datatype) for m in payload.metrics[:METRICS] if m.HasField("alias")
+            }
+            self._overlay.forget(own)
+        found = self._samples(own, node.aliases.get(device, {}), payload, message, strangers, parts[2])
+        return [Status(own.serial, True, message.recv_ms), *found] if parts[2].endswith("BIRTH") else found
+
+    def _node_died(self, node: _Node, units: Sequence[Unit], payload: Any, message: Message) -> list[Decoded]:
+        number = _birth_number(payload)
+        if None not in (number, node.born) and number != node.born:
+            return []  # the will of an earlier session
+        return self._died(units, message)
+
+    def _died(self, units: Sequence[Unit], message: Message) -> list[Decoded]:
+        for unit in units:
+            self._overlay.forget(unit)
+        return [Status(unit.serial, False, message.recv_ms) for unit in units]
+
+    def _samples(
+        self,
+        unit: Unit,
+        aliases: dict[int, tuple[str, int]],
+        payload: Any,
+        message: Message,
+        strangers: Counter[str],
+        kind: str,
+    ) -> list[Decoded]:
+        """One sample for each time that its metrics have; a birth is one sample, whenever its values came to be."""
+        at = payload.timestamp if payload.HasField("timestamp") else message.recv_ms
+        said: dict[tuple[int, bool], dict[str, Any]] = {}
+        for metric in payload.metrics:
+            born = aliases.get(metric.alias, ("", 0)) if metric.HasField("alias") else ("", 0)
+            name = metric.name or born[0]
+            channel = fields.own_name(unit.type, name.rpartition("/")[2])
+            if channel is None:
+                if name not in SESSION:
+                    fields.count(strangers, name or f"alias {metric.alias}")
+                continue
+            whole = kind.endswith("BIRTH") or not metric.HasField("timestamp")
+            when = (at if whole else metric.timestamp, metric.is_historical)
+            said.setdefault(when, {})[channel] = _value(metric, metric.datatype or born[1])
+        if len(said) > wire.MAX_SAMPLES:
+            raise Unusable(Reason.TOO_MANY, f"{len(said)} times; a message may have {wire.MAX_SAMPLES}")
+        readings = [
+            fields.reading(unit, message, samples.whole_ms(ts), told, strangers, backfill=historical)
+            for (ts, historical), told in sorted(said.items())
+        ]
+        return [
+            self._overlaid(unit, one, told)
+            for one, (_, told) in zip(samples.on_time(readings, message.recv_ms), sorted(said.items()), strict=True)
+        ]
+
+    def _overlaid(self, unit: Unit, reading: Reading, told: dict[str, Any]) -> Reading:
+        if reading.backfill:
+            return reading
+        state = self._overlay.part(unit, reading.ts, {channel: reading.values.get(channel) for channel in told})
+        return dataclasses.replace(reading, values=state)
+
+
+def _parsed(payload: bytes) -> Any:
+    if len(payload) > wire.MAX_PAYLOAD_BYTES:
+        raise Unusable(Reason.OVERSIZE, f"{len(payload)} bytes; a payload may have {wire.MAX_PAYLOAD_BYTES}")
+    try:
+        return Payload.FromString(payload)
+    except DecodeError:
+        raise Unusable(Reason.UNREADABLE, "not a Sparkplug B payload") from None
+
+
+def _hole(before: int | None, seq: int | None) -> bool:
+    """Whether messages are missing; the same number again is the same message again."""
+    return None not in (before, seq) and seq not in (before, ((before or 0) + 1) % 256)
+
+
+def _birth_number(payload: Any) -> int | None:
+    return next((_value(metric, 0) for metric in payload.metrics if metric.name == "bdSeq"), None)
+
+
+def _value(metric: Any, datatype: int) -> Any:
+    """The metric's value; None where it is null or of a kind that no channel has."""
+    given = next((getattr(metric, name) for name in VALUES if metric.HasField(name)), None)
+    if metric.is_null or given is None:
+        return None
+    bits = SIGNED.get(datatype)
+    if bits and type(given) is int:
+        given &= (1 << bits) - 1
+        return given - (1 << bits) if given >> (bits - 1) else given
+    return given
