@@ -11,6 +11,7 @@ from domain import __version__
 from domain.errors import BrewairError
 
 COMMANDS: dict[str, str] = {
+    "adapters": "cli.adapters",
     "admin": "cli.admin",
     "detect": "cli.detect",
     "judge": "cli.judge",
