@@ -13,6 +13,7 @@ from domain.errors import BrewairError
 COMMANDS: dict[str, str] = {
     "adapters": "cli.adapters",
     "admin": "cli.admin",
+    "bench": "cli.bench",
     "detect": "cli.detect",
     "judge": "cli.judge",
     "demo": "cli.demo",
