@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 from domain.catalogue.plans import PLANS, Criterion
+from domain.catalogue.rules import FAMILIES
+from domain.desk.intake import REPORTED_FAMILY
 from domain.tickets.states import ACTIONS, KIND_LABELS, STATES, Action, Kind, State
 from portal.language import _
 
@@ -111,19 +114,23 @@ CRITERION = {
     "not_assessable": Label(_("Not assessable"), "question", "neutral"),
     "pending": Label(_("Measuring"), "dots", "testing"),
 }
+FAMILY_ICON: Mapping[str, str] = {
+    "connection": "network",
+    "supply": "bolt",
+    "heating": "flame",
+    "sensor": "gauge",
+    "water": "drop",
+    "overflow": "drop",
+    "motor": "tool",
+    "lid": "machine",
+    "fan": "fan",
+    "filter": "filter",
+    "climate": "gauge",
+    "code": "alert",
+}
 FAMILY = {
-    "connection": Label(_("Connection"), "network"),
-    "supply": Label(_("Power supply"), "bolt"),
-    "heating": Label(_("Heating"), "flame"),
-    "sensor": Label(_("Sensor"), "gauge"),
-    "water": Label(_("Water inlet"), "drop"),
-    "overflow": Label(_("Overflow"), "drop"),
-    "motor": Label(_("Motor"), "tool"),
-    "lid": Label(_("Lid"), "machine"),
-    "fan": Label(_("Fan"), "fan"),
-    "filter": Label(_("Filter"), "filter"),
-    "climate": Label(_("Air temperature"), "gauge"),
-    "code": Label(_("Fault code"), "alert"),
+    **{key: Label(FAMILIES[key].en, icon) for key, icon in FAMILY_ICON.items()},
+    REPORTED_FAMILY: Label(_("Customer report"), "phone"),
     "": Label(_("Not assigned to a family"), "question"),
 }
 EQUIPMENT_TYPE = {
@@ -162,3 +169,20 @@ LABELS: Mapping[str, Mapping[str, Label]] = MappingProxyType(
 def label(key: object, table: str) -> Label:
     """The label of ``key`` in the named table; a key that no table knows shows as itself."""
     return LABELS[table].get(str(int(key)) if isinstance(key, int) else str(key), Label(str(key)))
+
+
+class About(Protocol):
+    """Whatever shows a ticket: why it exists, and the fault's family of a repair."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def family(self) -> str: ...
+
+
+def subject(ticket: About) -> Label:
+    """What a ticket is about: the fault's family of a repair, the kind of anything else. Never a raw key."""
+    if ticket.kind == Kind.REPAIR:
+        return FAMILY.get(ticket.family, FAMILY[""])
+    return TICKET_KIND[ticket.kind]

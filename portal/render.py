@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.environment import TemplateModule
 
 from domain.errors import SettingsError
-from portal.labels import CRITERIA, label
+from portal.labels import CRITERIA, label, subject
 from portal.language import HTML_LANGUAGES, LANGUAGES, Message, Speaker, masked_phone
 from portal.navigation import NavigationItem
 from portal.permissions import Permission
@@ -184,6 +184,7 @@ class Renderer:
             hours_minutes=hours_minutes,
             masked_phone=masked_phone,
             label=label,
+            subject=subject,
         )
         # Macros are a global, because a block that is rendered alone sees no import of its template.
         environment.globals["ui"] = _macros(environment)

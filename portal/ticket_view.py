@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 from domain.catalogue.plans import CAUSES, FAULTS, MEASURES, Code
 from domain.catalogue.registry import EQUIPMENT
+from domain.catalogue.rules import RULE_LABELS
 from domain.store.tables import Journal, Notice, Repair, Ticket
 from domain.tickets import deadlines
 from domain.tickets.deadlines import DeadlineView
@@ -17,7 +18,6 @@ from portal.language import Message, _, masked_phone
 from portal.names import name_in
 from portal.reasons import read_reason
 from portal.triage import CAUSES as FINDING_CAUSES
-from portal.triage import RULES
 
 Say = Callable[[str | Message], str]
 
@@ -223,7 +223,7 @@ def _happening(row: Journal, say: Say, locale: str) -> Happening:
 def _details(row: Journal, say: Say, locale: str) -> Iterable[str]:
     rule, cause = str(row.detail.get("rule", "")), str(row.detail.get("cause", ""))
     if rule:
-        yield f"{rule} {say(RULES.get(rule, ''))}"
+        yield f"{rule} {say(RULE_LABELS.get(rule, ''))}"
         yield say(FINDING_CAUSES.get(cause, cause)) if cause else ""
         return
     coded = [code_name(CODED[key], str(row.detail[key]), locale) for key in CODED if row.detail.get(key)]

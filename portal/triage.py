@@ -7,40 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from domain.catalogue.rules import RULE_LABELS
 from domain.clock import from_ms
 from domain.store.tables import FindingRow
 from portal.language import _
 
-RULES: Mapping[str, str] = {
-    "R01": _("Machine offline"),
-    "R02": _("Mains voltage out of limits"),
-    "R03": _("Heating power too low"),
-    "R04": _("Commanded to heat, but no heat"),
-    "R05": _("Power too high"),
-    "R06": _("Phases unbalanced"),
-    "R07": _("No water while filling"),
-    "R08": _("Water flows while the valve is shut"),
-    "R09": _("Dry boil"),
-    "R10": _("Heats too slowly"),
-    "R11": _("Not held at the boil long enough"),
-    "R12": _("Keep-warm temperature too low"),
-    "R13": _("Overflow electrode tripped"),
-    "R14": _("Motor stalled or without load"),
-    "R15": _("Fan does not run"),
-    "R16": _("Air flows although the fan is off"),
-    "R17": _("Airflow too low"),
-    "R18": _("Filter pressure drop too high"),
-    "R19": _("Fan power has drifted"),
-    "R20": _("PM2.5 efficiency too low"),
-    "R21": _("Sensor stands still"),
-    "R22": _("Sensor value out of range"),
-    "R23": _("CO₂ out of limits"),
-    "R24": _("Supply-air temperature out of limits"),
-    "R25": _("Preheater does not heat"),
-    "R26": _("The machine reports a fault code"),
-    "R27": _("Air is dirtier after the filter"),
-    "R28": _("Lid open"),
-}
 CAUSES: Mapping[str, str] = {
     "no_power": _("No power at the machine: plug, switch or breaker"),
     "network": _("The site's network is down"),
@@ -135,7 +106,7 @@ def finding_lines(rows: Iterable[FindingRow]) -> tuple[FindingLine, ...]:
     lines = [
         FindingLine(
             rule=row.rule,
-            name=RULES.get(row.rule, row.rule),
+            name=RULE_LABELS.get(row.rule, row.rule),
             cause=CAUSES.get(row.cause, row.cause),
             severity=row.severity,
             kind=row.kind,

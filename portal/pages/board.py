@@ -42,7 +42,9 @@ class Card:
     id: int
     state: str
     severity: int
+    kind: str
     family: str
+    words: str
     machine: str
     type: str
     serial: str
@@ -57,11 +59,12 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One column."""
+    """One column; ``mixed`` where its cards are in several states, so that each says its own."""
 
     title: str
     icon: str
     tone: str
+    mixed: bool
     cards: tuple[Card, ...]
 
 
@@ -134,7 +137,9 @@ def card_of(ticket: Ticket, now: datetime) -> Card:
         id=ticket.id,
         state=ticket.state,
         severity=ticket.severity,
+        kind=ticket.kind,
         family=ticket.family,
+        words=ticket.customer_words,
         machine=machine.name if machine else "",
         type=machine.type if machine else "",
         serial=ticket.serial or "",
@@ -151,6 +156,6 @@ def card_of(ticket: Ticket, now: datetime) -> Card:
 def lanes_of(cards: Sequence[Card]) -> tuple[Lane, ...]:
     """Cards by column, in the order given."""
     return tuple(
-        Lane(title, icon, tone, tuple(card for card in cards if card.state in states))
+        Lane(title, icon, tone, len(states) > 1, tuple(card for card in cards if card.state in states))
         for title, icon, tone, states in LANES
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import string
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,9 +14,12 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
+from domain.catalogue.plans import CAUSES, FAULTS, MEASURES, PLANS
+from domain.catalogue.rules import FAMILIES, RULE_LABELS
+from domain.desk.intake import REPORTED_FAMILY
 from domain.errors import IllegalTransitionError, InvalidError
-from domain.tickets.states import ACTIONS, KIND_LABELS, STATES
-from portal.labels import LABELS
+from domain.tickets.states import ACTIONS, KIND_LABELS, STATES, Kind
+from portal.labels import CRITERIA, FAMILY_ICON, LABELS, subject
 from portal.language import LOCALE_FOLDER, Message, Speaker, load_catalogue, masked_phone
 from portal.navigation import NAVIGATION
 
@@ -67,6 +71,7 @@ def message_ids() -> dict[str, str]:
         *(facts.public for facts in STATES.values()),
         *(facts.label for facts in ACTIONS.values()),
         *KIND_LABELS.values(),
+        *RULE_LABELS.values(),
         *(label.text for table in LABELS.values() for label in table.values()),
         *(text for item in NAVIGATION for text in (item.label, item.group)),
         *guard_refusals(),
@@ -98,6 +103,49 @@ def test_every_message_id_has_a_chinese_text() -> None:
     # A text that is the same in both languages says so in a catalogue.
     missing = {text: place for text, place in missing.items() if text not in same_in_both()}
     assert not missing, "\n" + "\n".join(f"{place}: {text!r}" for text, place in sorted(missing.items()))
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text has a Chinese character."""
+    return any("\u4e00" <= letter <= "\u9fff" for letter in text)
+
+
+def test_the_catalogue_names_everything_in_both_languages() -> None:
+    chinese = load_catalogue("zh_CN")
+    named = [
+        *CRITERIA.values(), *PLANS.values(), *FAULTS.values(), *CAUSES.values(), *MEASURES.values(),
+        *(entry for plan in PLANS.values() for entry in plan.entries),
+    ]  # fmt: skip
+    for thing in named:
+        assert is_chinese(thing.name_zh) or thing.name_zh == thing.name_en == "CO₂", thing
+        assert thing.name_en, thing
+        assert not is_chinese(thing.name_en), thing
+    assert {key: chinese.gettext(family.en) for key, family in FAMILIES.items()} == {
+        key: family.zh for key, family in FAMILIES.items()
+    }
+
+
+@dataclass(frozen=True)
+class About:
+    """What a title is made of."""
+
+    kind: str
+    family: str
+
+
+@pytest.mark.parametrize("locale", ["zh_CN", "en"])
+def test_no_ticket_shows_a_raw_key(locale: str) -> None:
+    say = Speaker(locale, SHANGHAI).text
+    keys = {*FAMILIES, *Kind, REPORTED_FAMILY, "", "a family of former times"}
+    assert set(FAMILY_ICON) == set(FAMILIES)
+    for kind in Kind:
+        for family in keys:
+            said = say(subject(About(kind.value, family)).text)
+            assert said
+            assert said not in keys
+            assert (locale == "en") == said.isascii()
+    assert say(subject(About("repair", REPORTED_FAMILY)).text) in ("客户报修", "Customer report")
+    assert say(subject(About("maintenance", "maintenance")).text) == say(KIND_LABELS[Kind.MAINTENANCE])
 
 
 def same_in_both() -> set[str]:
