@@ -19,6 +19,7 @@ from domain.store.tables import (
     QuarantineRow,
     Site,
     Ticket,
+    UtcDateTime,
 )
 
 HELD, REPLAY, REPLAYED, DROPPED = "held", "replay", "replayed", "dropped"
@@ -70,6 +71,13 @@ class Held:
     reason: str
     explanation: str
     serial: str | None
+
+
+def database_time(session: Session) -> datetime | None:
+    """What the database's clock says; None where its clock is ours (SQLite)."""
+    if session.get_bind().dialect.name == "sqlite":
+        return None
+    return session.scalar(select(func.clock_timestamp(type_=UtcDateTime())))
 
 
 def machines(session: Session) -> list[Machine]:

@@ -10,6 +10,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -39,6 +41,7 @@ SEARCH_REQUESTS = 64
 LATEST_MS = 9_000_000_000_000
 """After every sample (the year 2255); InfluxDB holds times up to 2262."""
 MINUTE_S = 60
+MADE_AT_START = "start the gateway, which makes it; its token must be allowed to"
 
 DOWNSAMPLING = (("", "1m", "-10m"), (" late data", "1h", "-26h"))
 """Tasks: suffix of the name, how often, how far back. The second covers what machines stored while offline."""
@@ -91,7 +94,7 @@ class InfluxTelemetry:
             if organisation is None:
                 raise UnavailableError("InfluxDB has no organisation {org}", retry_after=REFUSED_US_S, org=self._org)
             buckets = client.buckets_api()
-            for name, kept in ((self._bucket, RAW_RETENTION), (self.minute_bucket, MINUTE_RETENTION)):
+            for name, kept in self._kept.items():
                 if buckets.find_bucket_by_name(name) is None:
                     rules = BucketRetentionRules(type="expire", every_seconds=int(kept.total_seconds()))
                     buckets.create_bucket(bucket_name=name, retention_rules=rules, org=self._org)
@@ -101,12 +104,64 @@ class InfluxTelemetry:
                 mapping = {"orgID": organisation.id, "bucketID": bucket.id, "database": self._bucket}
                 self._call("POST", "/api/v2/dbrps", {}, {**mapping, "retention_policy": "raw", "default": True})
             tasks = client.tasks_api()
-            for suffix, every, since in DOWNSAMPLING:
-                name = f"{self._bucket} to one-minute means{suffix}"
+            for name, every, since in self._tasks:
                 if not tasks.find_tasks(name=name):
                     tasks.create_task_every(name, self._downsampling(since), every, organisation)
 
         self._ask(make)
+
+    def shortcomings(self) -> list[tuple[str, str]]:
+        """What :meth:`setup` would make or cannot mend, each with its cure; changes nothing. Raises UnavailableError."""
+
+        def look(client: InfluxDBClient) -> list[tuple[str, str]]:
+            organisation = next((o for o in client.organizations_api().find_organizations(org=self._org)), None)
+            if organisation is None:
+                return [(f"there is no organisation {self._org}", "correct BREWAIR_TELEMETRY_URL (…/org/bucket)")]
+            found: list[tuple[str, str]] = []
+            buckets = {name: client.buckets_api().find_bucket_by_name(name) for name in self._kept}
+            for name, kept in self._kept.items():
+                if buckets[name] is None:
+                    found.append((f"there is no bucket {name}", MADE_AT_START))
+                    continue
+                seconds = next((rule.every_seconds for rule in buckets[name].retention_rules or ()), 0)
+                if 0 < seconds < kept.total_seconds():
+                    days = int(kept.total_seconds()) // 86_400
+                    found.append(
+                        (
+                            f"bucket {name} keeps {seconds / 86_400:.1f} days of {days}",
+                            f"influx bucket update --id {buckets[name].id} --retention {days}d",
+                        )
+                    )
+            bucket = buckets[self._bucket]
+            mappings = self._call("GET", "/api/v2/dbrps", {"orgID": organisation.id, "db": self._bucket})
+            if bucket is not None and not any(m["bucketID"] == bucket.id for m in mappings.get("content", ())):
+                found.append((f"InfluxQL has no mapping (DBRP) for {self._bucket}", MADE_AT_START))
+            for name, _, _ in self._tasks:
+                tasks = client.tasks_api().find_tasks(name=name)
+                if not tasks:
+                    found.append((f"there is no task '{name}'", MADE_AT_START))
+                elif tasks[0].status != "active":
+                    found.append((f"task '{name}' is {tasks[0].status}", "set it active (influx task update)"))
+            return found
+
+        return self._ask(look)
+
+    def clock(self) -> datetime | None:
+        """The server's time, to the second; None where it does not say. Raises UnavailableError."""
+        try:
+            said = self._pool.request("GET", f"{self._base}/health").headers.get("Date")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._away(error) from error
+        return parsedate_to_datetime(said) if said else None
+
+    @property
+    def _kept(self) -> Mapping[str, timedelta]:
+        return {self._bucket: RAW_RETENTION, self.minute_bucket: MINUTE_RETENTION}
+
+    @property
+    def _tasks(self) -> Sequence[tuple[str, str, str]]:
+        """Name, how often, how far back."""
+        return [(f"{self._bucket} to one-minute means{suffix}", every, since) for suffix, every, since in DOWNSAMPLING]
 
     def ping(self) -> None:
         """Ask for the newest point, which needs the server, the token, the bucket and the mapping."""

@@ -479,6 +479,17 @@ def scan(folder: Path) -> Iterator[tuple[Segment, list[bytes], int]]:
         yield segment, records, damaged
 
 
+def first_record(folder: Path, position: int) -> bytes | None:
+    """The first intact record at or behind ``position``, None where there is none; changes nothing."""
+    for segment in segments_of(folder):
+        if segment.end > position:
+            buffer = segment.path.read_bytes()[max(0, position - segment.base) : segment.size]
+            at = 0 if _whole_record(buffer, 0) else _next_record(buffer, 1)
+            if at is not None and (stop := _whole_record(buffer, at)):
+                return buffer[at + _HEADER.size : stop]
+    return None
+
+
 def _read_at(descriptor: int, at: int, size: int) -> bytes:
     parts: list[bytes] = []
     while size > 0 and (part := os.pread(descriptor, size, at)):
