@@ -72,8 +72,12 @@ class HomieAdapter(Deaf):
         if channel is None:
             fields.count(strangers, (node, name))
             return []
-        given = _value(unit, channel, message.payload)
-        reading = fields.reading(unit, message, message.recv_ms, {channel: given}, strangers)
+        try:
+            given = _value(unit, channel, message.payload)
+            reading = fields.reading(unit, message, message.recv_ms, {channel: given}, strangers)
+        except Unusable:
+            self._overlay.part(unit, message.recv_ms, {channel: None})
+            raise
         overlaid = self._overlay.part(unit, message.recv_ms, {channel: reading.values.get(channel)})
         return [] if message.retained or given is None else [dataclasses.replace(reading, values=overlaid)]
 

@@ -2,7 +2,8 @@
 
 Memory belongs to the adapter and thereby to the one decoder that made it: it is a function of the messages that this decoder
 has read, in their order, and of nothing else. It begins empty, so that after a restart samples are partial, never invented,
-until the device has said everything again; from a full snapshot on nothing before it matters.
+until the device has said everything again; from a full snapshot on nothing before it matters. What was said in a message that
+had to be refused is unknown, so it must not be taken for unchanged.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ class Overlay:
         self.forget(unit)
         return self.part(unit, ts, said)
 
-    def forget(self, unit: Unit) -> None:
-        """A new session: nothing is known."""
-        self._states.pop(unit.serial, None)
+    def forget(self, *units: Unit) -> None:
+        """A new session, or news that were missed: nothing is known."""
+        for unit in units:
+            self._states.pop(unit.serial, None)
 
 
 def _known(said: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -70,7 +70,13 @@ class ShellyAdapter:
         units = self._bindings.of(registry, name)
         if not units:
             raise fields.stranger(self.convention, name)
-        return self._online(units, message) if rest == "online" else self._status(name, registry, message, strangers)
+        if rest == "online":
+            return self._online(units, message)
+        try:
+            return self._status(name, registry, message, strangers)
+        except Unusable:
+            self._overlay.forget(*units)
+            raise
 
     def command(self, unit: Unit, command: Command) -> Publication | None:
         """Switching off, where the machine is bound to a switch; a meter has none."""
@@ -87,8 +93,7 @@ class ShellyAdapter:
         if message.payload not in STATES:
             raise Unusable(Reason.WRONG_TYPE, "online is true or false")
         if not message.retained:
-            for unit in units:
-                self._overlay.forget(unit)  # what changed while it was away is unknown
+            self._overlay.forget(*units)  # what changed while it was away is unknown
         return [Status(unit.serial, STATES[message.payload], message.recv_ms, message.retained) for unit in units]
 
     def _status(self, name: str, registry: Registry, message: Message, strangers: Counter[str]) -> list[Decoded]:

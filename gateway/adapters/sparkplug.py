@@ -92,47 +92,48 @@ class SparkplugAdapter(Deaf):
         parts = message.topic.split("/")
         if parts[0] != ROOT or len(parts) not in (4, 5) or parts[2] not in (OF_NODE if len(parts) == 4 else OF_DEVICE):
             return None
-        name, device = f"{parts[1]}/{parts[3]}", "/".join(parts[4:])
-        units = self._bindings.of(registry, name)
+        kind, name, device = parts[2], f"{parts[1]}/{parts[3]}", "/".join(parts[4:])
         own = registry.bound.get((self.convention, f"{name}/{device}" if device else name))
-        if not units or (device and own is None):
+        units = self._bindings.of(registry, name)
+        if not units:
             raise fields.stranger(self.convention, f"{name}/{device}" if device else name)
         if message.retained:
             return []  # the convention retains nothing: whose session would it be?
         payload = _parsed(message.payload)
-        seq = payload.seq if payload.HasField("seq") else None
         node = self._nodes.setdefault(name, _Node())
-        if parts[2] == "NDEATH":
+        if kind == "NDEATH":
             return self._node_died(node, units, payload, message)
-        if parts[2] == "NBIRTH":
+        if kind == "NBIRTH":
             node = self._nodes[name] = _Node(born=_birth_number(payload))
-            for unit in units:
-                self._overlay.forget(unit)
-        elif _hole(node.seq, seq):
-            for unit in units:
-                self._overlay.forget(unit)
-        node.seq = seq
+            self._overlay.forget(*units)
+        seq = payload.seq if payload.HasField("seq") else None
+        if _hole(node.seq, seq):
+            self._overlay.forget(*units)
+        node.seq = seq  # which counts the messages of machines that are not ours, too
+        if own is None and device:
+            raise fields.stranger(self.convention, f"{name}/{device}")
         if own is None:
-            return []  # the node has no machine of its own
-        if parts[2] == "DDEATH":
+            return []  # the node is no machine itself
+        if kind == "DDEATH":
+            node.aliases.pop(device, None)
             return self._died([own], message)
-        if parts[2].endswith("BIRTH"):
-            node.aliases[device] = {
-                m.alias: (m.name, m.datatype) for m in payload.metrics[:METRICS] if m.HasField("alias")
-            }
-            self._overlay.forget(own)
-        found = self._samples(own, node.aliases.get(device, {}), payload, message, strangers, parts[2])
-        return [Status(own.serial, True, message.recv_ms), *found] if parts[2].endswith("BIRTH") else found
+        if not kind.endswith("BIRTH"):
+            return self._samples(own, node.aliases.get(device, {}), payload, message, strangers)
+        self._overlay.forget(own)
+        named = [metric for metric in payload.metrics if metric.HasField("alias")]
+        node.aliases[device] = {metric.alias: (metric.name, metric.datatype) for metric in named[:METRICS]}
+        found = self._samples(own, {}, payload, message, strangers, at_once=True)
+        return [Status(own.serial, True, message.recv_ms), *found]
 
     def _node_died(self, node: _Node, units: Sequence[Unit], payload: Any, message: Message) -> list[Decoded]:
         number = _birth_number(payload)
         if None not in (number, node.born) and number != node.born:
             return []  # the will of an earlier session
+        node.aliases.clear()
         return self._died(units, message)
 
     def _died(self, units: Sequence[Unit], message: Message) -> list[Decoded]:
-        for unit in units:
-            self._overlay.forget(unit)
+        self._overlay.forget(*units)
         return [Status(unit.serial, False, message.recv_ms) for unit in units]
 
     def _samples(
@@ -142,9 +143,10 @@ class SparkplugAdapter(Deaf):
         payload: Any,
         message: Message,
         strangers: Counter[str],
-        kind: str,
+        *,
+        at_once: bool = False,
     ) -> list[Decoded]:
-        """One sample for each time that its metrics have; a birth is one sample, whenever its values came to be."""
+        """One sample for each time that the metrics have; ``at_once`` (a birth): one, whenever the values came to be."""
         at = payload.timestamp if payload.HasField("timestamp") else message.recv_ms
         said: dict[tuple[int, bool], dict[str, Any]] = {}
         for metric in payload.metrics:
@@ -155,15 +157,19 @@ class SparkplugAdapter(Deaf):
                 if name not in SESSION:
                     fields.count(strangers, name or f"alias {metric.alias}")
                 continue
-            whole = kind.endswith("BIRTH") or not metric.HasField("timestamp")
-            when = (at if whole else metric.timestamp, metric.is_historical)
+            own = metric.HasField("timestamp") and not at_once
+            when = (metric.timestamp if own else at, metric.is_historical and not at_once)
             said.setdefault(when, {})[channel] = _value(metric, metric.datatype or born[1])
-        if len(said) > wire.MAX_SAMPLES:
-            raise Unusable(Reason.TOO_MANY, f"{len(said)} times; a message may have {wire.MAX_SAMPLES}")
-        readings = [
-            fields.reading(unit, message, samples.whole_ms(ts), told, strangers, backfill=historical)
-            for (ts, historical), told in sorted(said.items())
-        ]
+        try:
+            if len(said) > wire.MAX_SAMPLES:
+                raise Unusable(Reason.TOO_MANY, f"{len(said)} times; a message may have {wire.MAX_SAMPLES}")
+            readings = [
+                fields.reading(unit, message, samples.whole_ms(ts), told, strangers, backfill=historical)
+                for (ts, historical), told in sorted(said.items())
+            ]
+        except Unusable:
+            self._overlay.forget(unit)
+            raise
         return [
             self._overlaid(unit, one, told)
             for one, (_, told) in zip(samples.on_time(readings, message.recv_ms), sorted(said.items()), strict=True)

@@ -60,6 +60,13 @@ def test_a_value_out_of_range_does_not_leave_the_old_one(soy: Bound) -> None:
     assert soy.values("homie/kitchen/meter/pf", b"1") == {"pf": 1.0}
 
 
+def test_a_property_that_had_to_be_refused_does_not_leave_the_old_one(soy: Bound) -> None:
+    soy.all("homie/kitchen/meter/power-w", b"1800")
+    soy.all("homie/kitchen/meter/voltage-v", b"229")
+    assert soy.reason("homie/kitchen/meter/power-w", b"much") == "wrong_type"
+    assert soy.values("homie/kitchen/meter/pf", b"1") == {"voltage_v": 229.0, "pf": 1.0}
+
+
 @pytest.mark.parametrize(
     ("state", "online"),
     [

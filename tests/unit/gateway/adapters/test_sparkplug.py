@@ -72,6 +72,14 @@ def test_a_hole_in_seq_forgets_values_but_not_names(soy: Bound) -> None:
     assert soy.values(D.format("DDATA"), payload(4, metric(value=2.0, alias=1), timestamp=NOW)) == {"power_w": 2.0}
 
 
+def test_a_neighbour_whom_nobody_has_registered_makes_no_hole(soy: Bound) -> None:
+    born(soy, POWER, VOLTAGE)
+    stranger = "spBv1.0/canteen/DDATA/edge/stranger"
+    assert soy.reason(stranger, payload(2, metric("pf", 1.0), timestamp=NOW)) == "unknown_serial"
+    data = payload(3, metric(value=1.0, alias=1), timestamp=NOW)
+    assert soy.values(D.format("DDATA"), data) == {"power_w": 1.0, "voltage_v": 380.0}
+
+
 def test_seq_goes_round_after_255_over_all_of_the_nodes_messages(soy: Bound) -> None:
     born(soy, POWER, VOLTAGE, seq=254)
     assert soy.all(N.format("NDATA"), payload(255, metric("load", 0.5), timestamp=NOW)) == []
@@ -114,7 +122,8 @@ def test_deaths(soy: Bound) -> None:
     data = payload(2, metric("voltage_v", 1.0), timestamp=NOW)
     assert soy.values(D.format("DDATA"), data) == {"voltage_v": 1.0}
     assert soy.one(D.format("DDEATH"), payload(3, timestamp=NOW)) == Status("SM-1", False, NOW)
-    assert soy.values(D.format("DDATA"), payload(4, metric("pf", 1.0), timestamp=NOW)) == {"pf": 1.0}
+    unborn = payload(4, metric("pf", 1.0), metric(value=1.0, alias=1), timestamp=NOW)
+    assert soy.values(D.format("DDATA"), unborn) == {"pf": 1.0}, "aliases end with the session"
 
 
 def test_a_node_may_be_a_machine_itself() -> None:
@@ -131,11 +140,12 @@ def test_a_node_may_be_a_machine_itself() -> None:
     }
 
 
-def test_a_bad_value_is_held_and_leaves_the_memory_as_it_was(soy: Bound) -> None:
+def test_what_a_refused_message_said_is_not_taken_for_unchanged(soy: Bound) -> None:
     born(soy, POWER, VOLTAGE)
     assert soy.reason(D.format("DDATA"), payload(2, metric(value="high", alias=1), timestamp=NOW)) == "wrong_type"
-    data = payload(3, metric("pf", 1.0), timestamp=NOW)
-    assert soy.values(D.format("DDATA"), data) == {"power_w": 8890.0, "voltage_v": 380.0, "pf": 1.0}
+    assert soy.values(D.format("DDATA"), payload(3, metric("pf", 1.0), timestamp=NOW)) == {"pf": 1.0}
+    assert soy.reason(D.format("DDATA"), b"\xff") == "unreadable"
+    assert soy.values(D.format("DDATA"), payload(5, metric("freq_hz", 50.0), timestamp=NOW)) == {"freq_hz": 50.0}
 
 
 def test_nothing_is_retained(soy: Bound) -> None:
