@@ -117,12 +117,20 @@ def void_verdicts(session: Session, ticket: Ticket, now: datetime) -> None:
         if run.voided_at is None:
             if run.outcome == Outcome.PENDING:
                 evidence.seal(session, run, ENDED_EARLY, now)
-                device_commands.queue(session, run.serial, "stop", {}, now)
+                stop(session, run.serial, now)
             run.voided_at = now
     ticket.waived_at = None
     ticket.verified_at = None
     ticket.rearm_at = None
     ticket.probation_until = None
+
+
+def stop(session: Session, serial: str, now: datetime) -> None:
+    """Tell a machine to end its test, unless another ticket of it is still being measured."""
+    if not any(
+        run.outcome == Outcome.PENDING and run.voided_at is None for run in query.runs_of_machine(session, serial)
+    ):
+        device_commands.queue(session, serial, "stop", {}, now)
 
 
 def verified(ticket: Ticket, now: datetime, *, waived: bool, probation_until: datetime | None = None) -> None:

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from domain.catalogue.model import ModelCard, card_from_mapping
 from domain.catalogue.plans import TestPlan, plan_from_json
 from domain.clock import from_ms
-from domain.desk import device_commands, evidence
+from domain.desk import evidence
 from domain.desk.actor import SYSTEM, Actor
-from domain.desk.door import change, journal, notify, run_of, verified
+from domain.desk.door import change, journal, notify, run_of, stop, verified
 from domain.desk.form import Form, checked
 from domain.desk.visit import TEST_INTERVAL_S, start_run
 from domain.errors import ForbiddenError, InvalidError, RefusedError
@@ -121,7 +121,7 @@ def record_verdict(session: Session, run: TestRun, verdict: Verdict, now: dateti
         detail={"run": run.id, "attempt": run.attempt, "probation": verdict.probation},
     )  # fmt: skip
     if verdict.outcome is Outcome.FAILED:
-        device_commands.queue(session, run.serial, "stop", {}, now)
+        stop(session, run.serial, now)
     if verdict.outcome is Outcome.PASSED:
         verified(ticket, now, waived=False, probation_until=now + deadlines.WATCH_FOR if verdict.probation else None)
     elif ticket.assignee_id is not None:

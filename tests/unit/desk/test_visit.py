@@ -385,6 +385,11 @@ def test_two_tickets_of_a_machine_are_measured_side_by_side(world: World, number
     sample = Reading("SMM-1", "soymilk", to_ms(world.now), {"power_w": 8.0}, recv_ms=to_ms(world.now))
     assert world.feed([sample]) == 2
     assert [world.runs(each)[0].samples for each in (number, other)] == [1, 1]
+    world.advance(seconds=1)
+    world.do("wang", Action.BACK_TO_REPAIR, number)
+    assert commands(world)[-1].name == "test_mode", "the other run goes on"
+    decide(world, other, Outcome.FAILED)
+    assert commands(world)[-1].name == "stop"
 
 
 @pytest.mark.parametrize("backlog", [healthy, one_element_lost])
