@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -139,9 +139,9 @@ def _entry(plan: TestPlan, text: str) -> tuple[str, float | bool]:
     try:
         number = float(given)
     except ValueError:
-        raise InvalidError(
-            "--entry {name} must be a number, true or false, not {given}", name=name, given=given
-        ) from None
+        number = inf
+    if not isfinite(number):
+        raise InvalidError("--entry {name} must be a number, true or false, not {given}", name=name, given=given)
     return name, number if known[name].numeric else number != 0.0
 
 

@@ -100,6 +100,8 @@ def test_entries_and_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--plan", "soymilk:heating", "--model", "SMM-11"], "SMM-10"),
         (["--plan", "soymilk:heating", "--entry", "moon=1"], "moon"),
         (["--plan", "soymilk:overflow", "--entry", "forced_trip=soon"], "soon"),
+        (["--plan", "soymilk:operator", "--entry", "switch=nan"], "nan"),
+        (["--plan", "soymilk:electrical", "--entry", "insulation=inf"], "inf"),
         (["--plan", "soymilk:heating", "--original-rule", "R99"], "R04"),
         (["--plan", "soymilk:heating", "--target-l", "-3"], "target"),
         (["--plan", "soymilk:heating", "--target-l", "nan"], "target"),
