@@ -19,6 +19,7 @@ from domain.tickets.states import ACTIONS, AT_THE_MACHINE, Action, Role, State
 from portal.actions import DONE, Refused, refused, take
 from portal.deps import FormValues, Page, page_router, require
 from portal.errors import status_of
+from portal.labels import ROLE
 from portal.language import Message, _
 from portal.permissions import Permission
 from portal.render import Form, Notice
@@ -118,7 +119,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchView:
-    """The whole page."""
+    """The whole page; ``reserved_to``: who may hand tickets over, where the reader may not."""
 
     sections: tuple[Section, ...]
     hands: tuple[Hand, ...]
@@ -127,6 +128,7 @@ class DispatchView:
     regions: tuple[str, ...]
     address: str
     late: int
+    reserved_to: tuple[str, ...]
 
 
 @router.get("/dispatch")
@@ -190,6 +192,7 @@ def _view(page: Page, session: Session, filters: Filters, sent_back: tuple[int, 
         sorts=tuple((key, title) for key, (title, _order) in SORTS.items()),
         regions=tuple(sorted({site.region for site in registry.sites(session) if site.region})),
         address=str(page.request.url.replace(scheme="", netloc="")) if page.request.method == "GET" else "/dispatch",
+        reserved_to=_reserved_to(page),
         late=sum(head.deadline.clock in (Clock.WARNING, Clock.BREACHED) for head in heads.values()),
     )
 
@@ -220,6 +223,14 @@ def _row(
 def _may(page: Page, ticket: Ticket, action: Action) -> bool:
     rule = ACTIONS[action]
     return State(ticket.state) in rule.moves and bool(page.actor.roles & rule.roles)
+
+
+def _reserved_to(page: Page) -> tuple[str, ...]:
+    # Names of the people's roles that hand tickets over, for a reader who has none of them.
+    handing = frozenset[Role]().union(*(ACTIONS[action].roles for action in HANDING_OVER))
+    if page.actor.roles & handing:
+        return ()
+    return tuple(ROLE[role.value].text for role in Role if role in handing and role is not Role.SYSTEM)
 
 
 def _who(back: Journal) -> str:

@@ -10,9 +10,13 @@ from typing import Annotated
 
 from fastapi.responses import JSONResponse, Response
 
+from domain.catalogue.soymilk.cards import CARDS
+from domain.clock import to_ms
+from domain.telemetry.port import Row
 from domain.tickets.deadlines import Clock, DeadlineView
 from domain.tickets.states import State
 from domain.verdicts import CriterionResult, CriterionState
+from portal.charts import Band, ChartRange, limits_of
 from portal.deps import Page, page_router, require
 from portal.labels import LABELS, Label
 from portal.language import Message
@@ -86,19 +90,19 @@ def gallery(page: Viewer) -> Response:
 @router.get("/gallery/chart.json")
 def chart(page: Viewer) -> Response:
     """Sample series: heating power and temperature of one batch."""
-    start = page.now.timestamp() - 1200
-    times = [start + 10 * step for step in range(120)]
-    power = [5900 + 60 * sin(step) if 12 < step < 80 else 120.0 + 8 * sin(step) for step in range(120)]
-    temperature = [min(99.0, 22 + max(0, step - 12) * 1.35) for step in range(120)]
-    return JSONResponse(
-        {
-            "t": times,
-            "zone": str(page.portal.settings.timezone),
-            "series": [
-                {"label": page.say("Power"), "unit": "W", "values": power},
-                {"label": page.say("Temperature"), "unit": "°C", "values": temperature},
-            ],
-            "limits": [{"label": page.say("Heating"), "unit": "W", "low": 5400, "high": 6300}],
-            "spans": [{"from": times[13], "to": times[79], "label": page.say("Heating")}],
-        }
+    start = to_ms(page.now) - 1_200_000
+    rows = tuple(
+        Row(
+            start + 10_000 * step,
+            {
+                "power_w": 5900 + 60 * sin(step) if 12 < step < 80 else 120.0 + 8 * sin(step),
+                "temp_c": min(99.0, 22 + max(0, step - 12) * 1.35),
+            },
+        )
+        for step in range(120)
     )
+    sample = ChartRange(
+        "soymilk", start, to_ms(page.now), 0, rows, limits_of(CARDS["SMM-25"]),
+        (Band(rows[13].ts, rows[79].ts, Message("Test run {attempt}", attempt=1), "run"),),
+    )  # fmt: skip
+    return JSONResponse(sample.payload(page.say, str(page.portal.settings.timezone)))

@@ -30,7 +30,6 @@
       var next = root.getAttribute("data-bs-theme") === "dark" ? "light" : "dark";
       root.setAttribute("data-bs-theme", next);
       try { localStorage.setItem("theme", next); } catch (refused) { /* it holds for this page */ }
-      document.querySelectorAll("[data-chart]").forEach(drawChart);
     });
   }
 
@@ -93,97 +92,11 @@
   window.addEventListener("pagehide", function () { if (stream) { stream.source.close(); stream = null; } });
   window.addEventListener("pageshow", follow);
 
-  // --- charts. JSON: {"t": [s since 1970…], "series": [{"label", "unit", "values": [number|null…], "tone"?}],
-  //     "limits": [{"label", "low"?, "high"?, "unit"?}], "spans"?: [{"from", "to", "label"}]}
-  //     One axis per unit, at most two units; a limit is drawn on the axis of its unit (default: the first).
-  var TONES = ["--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5"];
-  function token(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
-  function drawChart(figure) {
-    var note = figure.querySelector(".chart-note");
-    fetch(figure.dataset.chart, { headers: { Accept: "application/json" } })
-      .then(function (answer) { if (!answer.ok) throw new Error(String(answer.status)); return answer.json(); })
-      .then(function (data) {
-        note.textContent = data.t.length ? "" : note.dataset.empty;
-        if (figure._plot) { figure._plot.destroy(); figure._plot = null; }
-        if (data.t.length) figure._plot = plot(figure, data);
-      })
-      .catch(function () { note.textContent = note.dataset.failed; });
-  }
-  function plot(figure, data) {
-    var canvas = figure.querySelector(".chart-canvas");
-    var units = [];
-    data.series.forEach(function (s) { if (units.indexOf(s.unit) < 0) units.push(s.unit); });
-    var grid = { stroke: token("--line"), width: 1 }, ink = token("--ink-soft");
-    var font = "12px " + getComputedStyle(document.body).fontFamily;
-    var zone = data.zone || "Asia/Shanghai", long = data.t[data.t.length - 1] - data.t[0] > 36 * 3600;
-    function clock(seconds, full) {
-      var options = { timeZone: zone, hourCycle: "h23", hour: "2-digit", minute: "2-digit" };
-      if (full) options.second = "2-digit";
-      if (long) { options.month = "numeric"; options.day = "numeric"; }
-      return new Intl.DateTimeFormat(document.documentElement.lang, options).format(new Date(seconds * 1000));
-    }
-    var axes = [{ stroke: ink, grid: grid, ticks: grid, font: font, space: long ? 110 : 60, values: function (u, ticks) { return ticks.map(function (tick) { return clock(tick, false); }); } }];
-    units.slice(0, 2).forEach(function (unit, index) {
-      axes.push({ scale: unit || "y", side: index ? 1 : 3, stroke: ink, grid: index ? { show: false } : grid, ticks: grid, font: font, label: unit, labelSize: 18, labelFont: font, size: 54 });
-    });
-    var scales = { x: { time: true } };
-    units.forEach(function (unit) {
-      var bounds = (data.limits || []).filter(function (l) { return (l.unit || units[0]) === unit; });
-      scales[unit || "y"] = { range: function (u, low, high) {
-        bounds.forEach(function (l) {
-          if (l.low != null) low = Math.min(low, l.low);
-          if (l.high != null) high = Math.max(high, l.high);
-        });
-        var margin = (high - low || Math.abs(high) || 1) * 0.08;
-        return [low - margin, high + margin];
-      } };
-    });
-    var series = [{ label: figure.dataset.timeLabel, value: function (u, v) { return v == null ? "–" : clock(v, true); } }].concat(data.series.map(function (s, index) {
-      return { label: s.label, scale: s.unit || "y", stroke: token(TONES[index % TONES.length]), width: 2, spanGaps: false, points: { show: data.t.length < 60 },
-        value: function (u, v) { return v == null ? "–" : Math.round(v * 100) / 100 + (s.unit ? " " + s.unit : ""); } };
-    }));
-    var chart = new window.uPlot({
-      width: canvas.clientWidth, height: Number(figure.dataset.height), axes: axes, scales: scales, series: series,
-      tzDate: function (seconds) { return window.uPlot.tzDate(new Date(seconds * 1000), zone); },
-      legend: { live: true }, cursor: { points: { size: 7 } },
-      hooks: { drawClear: [function (u) { drawLimits(u, data, units); }] },
-    }, [data.t].concat(data.series.map(function (s) { return s.values; })), canvas);
-    new ResizeObserver(function () { if (canvas.clientWidth) chart.setSize({ width: canvas.clientWidth, height: Number(figure.dataset.height) }); }).observe(canvas);
-    return chart;
-  }
-  function drawLimits(u, data, units) {
-    var ctx = u.ctx, box = u.bbox;
-    ctx.save();
-    (data.spans || []).forEach(function (span) {
-      var from = Math.max(u.valToPos(span.from, "x", true), box.left), to = Math.min(u.valToPos(span.to, "x", true), box.left + box.width);
-      if (to <= from) return;
-      ctx.fillStyle = token("--chart-span");
-      ctx.fillRect(from, box.top, to - from, box.height);
-    });
-    (data.limits || []).forEach(function (limit) {
-      ["low", "high"].forEach(function (side) {
-        if (limit[side] == null) return;
-        var y = Math.round(u.valToPos(limit[side], limit.unit || units[0] || "y", true)) + 0.5;
-        if (y < box.top || y > box.top + box.height) return;
-        ctx.strokeStyle = token("--tone-bad");
-        ctx.lineWidth = devicePixelRatio;
-        ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-        ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
-        ctx.fillStyle = token("--tone-bad");
-        ctx.font = 11 * devicePixelRatio + "px sans-serif";
-        ctx.fillText((limit.label ? limit.label + " " : "") + (side === "low" ? "≥ " : "≤ ") + limit[side], box.left + 6, y - 4);
-      });
-    });
-    ctx.restore();
-  }
-
-  // --- after each swap: new charts, a new stream, refreshed charts of a live page
+  // --- after each swap: a new stream
   function settle() {
-    document.querySelectorAll("[data-chart]").forEach(function (figure) { if (!figure._plot && !figure._asked) { figure._asked = true; drawChart(figure); } });
     follow();
     tick();
   }
   document.addEventListener("htmx:after:swap", settle);
-  document.body.addEventListener("live", function () { document.querySelectorAll("[data-chart]").forEach(drawChart); });
   settle();
 })();

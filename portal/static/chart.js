@@ -83,7 +83,7 @@
     var height = last ? 158 : 132;
     var chart = new window.uPlot({
       width: stack.clientWidth, height: height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       tzDate: function (seconds) { return window.uPlot.tzDate(new Date(seconds * 1000), given.timezone); },
       legend: { show: false },
       cursor: { sync: { key: key }, drag: { x: false, y: false }, points: { size: 7 } },
@@ -160,7 +160,22 @@
     ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";
     ctx.font = 11 * ratio + "px " + getComputedStyle(document.body).fontFamily;
-    lines.forEach(function (limit, index) {
+    var taken = [], ahead = 4 * ratio, tall = 13 * ratio;
+    // At the first of the places that no other label has: above or below its line, at the left or the right.
+    function place(y, room) {
+      var lefts = [box.left + ahead, box.left + box.width - room - ahead], tops = [y - tall - ratio, y + 2 * ratio], found = null;
+      tops.forEach(function (top) {
+        if (top < box.top || top + tall > box.top + box.height) return;
+        lefts.forEach(function (left) {
+          var free = taken.every(function (other) { return left + room < other.left || other.left + other.room < left || top + tall <= other.top || other.top + tall <= top; });
+          if (free && !found) found = { left: left, top: top, room: room };
+        });
+      });
+      found = found || { left: lefts[taken.length % 2], top: tops[0] < box.top ? tops[1] : tops[0], room: room };
+      taken.push(found);
+      return found;
+    }
+    lines.forEach(function (limit) {
       var y = Math.round(u.valToPos(limit.value, "y", true)) + 0.5;
       if (y < box.top - 1 || y > box.top + box.height + 1) return;
       var colour = token(limit.bound === "rated" ? "--ink-faint" : "--tone-bad");
@@ -169,14 +184,13 @@
       ctx.setLineDash(limit.bound === "rated" ? [2 * ratio, 3 * ratio] : [6 * ratio, 4 * ratio]);
       ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
       var text = limit.label + " " + figure(limit.value), room = ctx.measureText(text).width;
-      var left = index % 2 ? box.left + box.width - room - 4 * ratio : box.left + 4 * ratio;
-      var above = y - 4 * ratio < box.top + 10 * ratio ? y + 12 * ratio : y - 4 * ratio;
+      var at = place(y, room);
       ctx.fillStyle = token("--surface");
       ctx.globalAlpha = 0.75;
-      ctx.fillRect(left - 2 * ratio, above - 10 * ratio, room + 4 * ratio, 13 * ratio);
+      ctx.fillRect(at.left - 2 * ratio, at.top, room + 4 * ratio, tall);
       ctx.globalAlpha = 1;
       ctx.fillStyle = colour;
-      ctx.fillText(text, left, above);
+      ctx.fillText(text, at.left, at.top + 10 * ratio);
     });
     ctx.restore();
   }

@@ -27,4 +27,24 @@
     var now = document.querySelector("[data-version]"), mine = block.querySelector("input[name=version]"), note = block.querySelector("[data-stale]");
     if (note) note.hidden = now && mine ? now.dataset.version === mine.value : !kept;
   }
+
+  // The ring of a test run counts on between what the server says: data-ring s left of data-wanted, data-factor business seconds
+  // a second, no further than data-ahead s (a silence of 60 s restarts the count). Each answer (data-at) starts afresh; a run
+  // that is over has no such ring, and then nothing ticks.
+  var timer = null;
+  function count(ring) {
+    if (ring._at !== ring.dataset.at) { ring._at = ring.dataset.at; ring._from = performance.now(); }
+    var ahead = Math.min((performance.now() - ring._from) / 1000 * Number(ring.dataset.factor), Number(ring.dataset.ahead));
+    var wanted = Number(ring.dataset.wanted), left = Math.max(0, Number(ring.dataset.ring) - ahead);
+    ring.querySelector("b").textContent = Math.floor(left / 60) + ":" + String(Math.floor(left % 60)).padStart(2, "0");
+    ring.querySelector(".ring-done").setAttribute("stroke-dasharray", ((1 - left / wanted) * 326.7).toFixed(1) + " 326.7");
+  }
+  function tick() {
+    var rings = document.querySelectorAll("[data-ring]");
+    rings.forEach(count);
+    if (rings.length && !timer) timer = setInterval(tick, 1000);
+    if (!rings.length && timer) { clearInterval(timer); timer = null; }
+  }
+  document.addEventListener("htmx:after:swap", tick);
+  tick();
 })();

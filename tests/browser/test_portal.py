@@ -139,8 +139,8 @@ def test_the_gallery_draws_its_chart_with_limits(page: Page, served: tuple[Porta
     _site, address = served
     log_in(page, address, "qa")
     page.goto(f"{address}/gallery")
-    expect(page.locator("#sample canvas")).to_be_visible()
-    expect(page.locator("#sample .u-legend")).to_contain_text("功率")
+    expect(page.locator("#chart canvas").first).to_be_visible()
+    expect(page.locator("#chart .chart-head").first).to_contain_text("功率")
     nothing_sticks_out(page)
 
 
