@@ -232,7 +232,7 @@ class Detection:
             yield "quarantine", partial(store.hold, held=self._effects.held)
         for one in self._effects.replies:
             yield (
-                f"{one}",
+                f"reply {one}",
                 partial(
                     store.command_answered, command_id=one.id, serial=one.serial, ok=one.ok, error=one.error, now=now
                 ),
@@ -248,7 +248,7 @@ def _alone(session: Session, label: str, effect: Effect, now: datetime) -> Held 
     except UnavailableError:
         raise
     except Exception as error:
-        log.exception("effect_failed", effect=label)
+        log.exception("effect_failed", effect=label.split()[0])
         return Held(
             position=f"effect:{zlib.crc32(label.encode()):08x}",
             part=0,

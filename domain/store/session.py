@@ -30,7 +30,7 @@ def open_engine(url: str) -> Engine:
     """The engine of ``url``; makes the folder of an SQLite file. Raises SettingsError where it cannot."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, **POOL)
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **POOL)
     if parsed.database:
         folder = Path(parsed.database).parent
         try:
@@ -40,7 +40,8 @@ def open_engine(url: str) -> Engine:
                 "The folder {folder} cannot be made: {problem}", folder=folder, problem=error.strerror
             ) from error
     arguments = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
-    engine = create_engine(parsed, connect_args=arguments, **(POOL if parsed.database else {}))
+    # An error's text goes to the log, the values of its statement do not.
+    engine = create_engine(parsed, connect_args=arguments, hide_parameters=True, **(POOL if parsed.database else {}))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
