@@ -21,6 +21,7 @@ from device_sim.machine import Publication
 from device_sim.publisher import Broker, Publisher
 from device_sim.runner import Outcome, run
 from device_sim.scenario import Scenario, Visit
+from domain import wire
 from domain.catalogue.plans import CAUSES, FAMILY_PLAN, FAULTS, MEASURES
 from domain.clock import ManualClock, SystemClock, from_ms, to_ms
 from domain.desk import dispatch, registry
@@ -38,6 +39,7 @@ from domain.tickets.states import Action, Role, State
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
 from gateway.ingest.spool import Checkpoint, Spool
+from gateway.messages import Message
 from gateway.pipeline import Pipeline
 from gateway.service import gateway_name, subscriptions
 
@@ -60,7 +62,8 @@ class Loop:
         self.telemetry.setup()
         self._settings = settings
         self._wall = SystemClock()
-        self._expected = 0
+        self._expected = self._taken = 0
+        self._ours: frozenset[str] = frozenset()
         self._direct: _Direct | None = None
         self._receiver: Receiver | None = None
         if through_broker:
@@ -93,6 +96,7 @@ class Loop:
     def attach(self, fleet: Fleet, stack: ExitStack, acks: Path | None = None) -> Bus:
         """Take up the registered machines and connect ``fleet``. Raises UnavailableError where the broker is away."""
         self.pipeline.load()
+        self._ours = frozenset(fleet.machines)
         if self._receiver is None:
             self._direct = _Direct(self.pipeline)
             return self._direct
@@ -113,7 +117,7 @@ class Loop:
         Raises UnavailableError when messages do not arrive within a minute of wall time.
         """
         if self._receiver is not None:
-            self._pump(lambda: self.pipeline.accepted >= self._expected)
+            self._pump(lambda: self._taken >= self._expected)
         self.clock.set(from_ms(now_ms))
         self.pipeline.ingest([])
         self.pipeline.tick(self.clock.now())
@@ -145,9 +149,15 @@ class Loop:
             if batch.messages:
                 self.pipeline.accept(batch.messages)
                 receiver.ack(batch)
+                self._taken += sum(self._is_ours(message) for message in batch.messages)
                 deadline = self._wall.monotonic() + MEET_WITHIN_S
             elif self._wall.monotonic() > deadline:
                 raise UnavailableError("The gateway waits for messages that do not come")
+
+    def _is_ours(self, message: Message) -> bool:
+        """Whether the fleet has just said it: a broker that others use, too, has retained and queued messages besides."""
+        topic = wire.parse_up(message.topic)
+        return topic is not None and topic.serial in self._ours and not message.retained
 
 
 class _Direct:
