@@ -155,7 +155,9 @@ def start_run(
     ttl_s = int(copied["cap_s"] + copied["rest_s"]) + TEST_MODE_MARGIN_S
     lasts = timedelta(seconds=ttl_s)
     ticket.muted_until = max(ticket.muted_until or now, now + lasts)
-    params: dict[str, Any] = {"interval_s": TEST_INTERVAL_S, "ttl_s": ttl_s}
+    params: dict[str, Any] = {
+        "interval_s": TEST_INTERVAL_S, "ttl_s": ttl_s, "active_s": int(copied["min_active_s"]),
+    }  # fmt: skip
     if copied["key"] in PROGRAMS:
         params["program"] = PROGRAMS[copied["key"]]
     device_commands.queue(session, machine.serial, "test_mode", params, now, valid_for=lasts)
