@@ -99,11 +99,15 @@ class Detection:
         if len(self._effects.readings) >= PENDING_READINGS:
             return False
         chunk = self._spool.read(self.position, max_bytes)
+        objects, unusable = 0, self.quarantined.total()
         for position, record in self._guard.through(chunk, self._leave_out):
             message = Message.unpack(record)
-            for decoded in self._decoder.decode(message):
+            said = self._decoder.decode(message)
+            objects += len(said)
+            for decoded in said:
                 self._take(position, message, decoded)
         self._guard.leave(chunk.end)
+        self.decoded += max(0, objects - (self.quarantined.total() - unusable))
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
 
@@ -148,10 +152,9 @@ class Detection:
             self._snapshot_at = self._time() + SNAPSHOT_S
 
     def _take(self, position: int, message: Message, decoded: Decoded) -> None:
-        self.decoded += not isinstance(decoded, Quarantined)
         if isinstance(decoded, Reading):
             try:
-                self._found(self._machines.fold(decoded))
+                findings = self._machines.fold(decoded)
             except Exception as error:  # one machine's poison must not stop the others
                 log.exception("rule_failed", serial=decoded.serial)
                 broken = Quarantined(
@@ -159,6 +162,8 @@ class Detection:
                 )
                 self._hold(position, message, broken)
                 return
+            if findings:
+                self._found(findings)
             self._effects.readings.append(_as_the_machine_said(decoded))
         elif isinstance(decoded, Reply):
             self._effects.replies.append(decoded)
@@ -169,9 +174,8 @@ class Detection:
             self._machines.told(decoded)
 
     def _found(self, findings: Sequence[Finding]) -> None:
-        if findings:
-            self._effects.findings.extend(findings)
-            self.rule_events.update("raised" if finding.cleared_at is None else "cleared" for finding in findings)
+        self._effects.findings.extend(findings)
+        self.rule_events.update("raised" if finding.cleared_at is None else "cleared" for finding in findings)
 
     def _leave_out(self, position: int, record: bytes) -> None:
         """A record that has killed the gateway twice: people may look at it; the cursor passes it for good."""
