@@ -331,6 +331,12 @@ class Spool:
         self._active = self._new_segment(base)
         os.close(before.descriptor)
 
+    def _roll_when_drained(self) -> None:
+        """Begin a new segment where both cursors have passed all of this one, so that it can be freed."""
+        if self._active.segment.size and self._active.segment.end <= self._released:
+            self._cut_tail()
+            self._roll(self._active.segment.end)
+
     def _write(self, block: bytes) -> None:
         rest = memoryview(block)
         while rest:
@@ -347,8 +353,7 @@ class Spool:
     def _make_room(self, needed: int) -> None:
         """Give up what both cursors have passed, then what the policy permits, until ``needed`` bytes fit."""
         while self.size + needed > self.max_bytes * (LOW_WATER if self._full else 1):
-            if self._active.segment.size and self._active.segment.end <= self._released:
-                self._roll(self._active.segment.end)
+            self._roll_when_drained()
             with self._changed:
                 if not self._remove_drained():
                     self._drop_oldest()
@@ -378,6 +383,7 @@ class Spool:
         """
         if not self._disk_full:
             return
+        self._roll_when_drained()
         with self._changed:
             while self._remove_drained():
                 pass

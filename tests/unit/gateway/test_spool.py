@@ -279,4 +279,11 @@ def test_a_full_disk_gives_its_reserve_to_the_draining_and_takes_nothing_in_befo
     assert spool.start == ends[1], "what is drained is freed at once, kept segments too"
     spool.append([b"again"])
     assert reserve.exists()
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", failing_once(os.write, OSError(errno.ENOSPC, "no room")))
+        with pytest.raises(UnavailableError):
+            spool.append([b"lost"])
+    spool.release(end := spool.end, written_before=0)
+    spool.append([b"again"])
+    assert spool.start == end, "the segment that is written to is freed too when all of it is drained"
     assert bodies_in(spool)[-1] == b"again"
