@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 from httpx import Client, Response
+from sqlalchemy import Engine, event, make_url
+from sqlalchemy.orm import Session
 
 from domain.clock import Clock, ManualClock
 from domain.settings import Settings, load
@@ -87,59 +92,95 @@ def log_in(client: Client, login: str, password: str = PASSWORD) -> Response:
     return client.post("/login", data={"login": login, "password": password, "csrf": csrf}, follow_redirects=False)
 
 
+def quick_engine(url: str) -> Engine:
+    """An engine that does not wait for the disk: a test's database need not outlive a power cut."""
+    engine = open_engine(url)
+    event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA synchronous=OFF"))
+    return engine
+
+
+@dataclass(frozen=True)
+class Template:
+    """The files of a seeded portal, and the ids of its people by their key."""
+
+    database: bytes
+    telemetry: bytes
+    people: Mapping[Any, int]
+
+    def copy(self, database: str, telemetry: Path) -> None:
+        """Lays the files where a test's own portal opens them."""
+        Path(make_url(database).database or "").write_bytes(self.database)
+        telemetry.write_bytes(self.telemetry)
+
+
+def template(prepare: Callable[[Engine], None], seed: Callable[[Session], Mapping[Any, int]]) -> Template:
+    """Makes the files once: ``prepare`` the schema, ``seed`` the rows."""
+    with TemporaryDirectory() as folder:
+        database, telemetry = Path(folder, "brewair.db"), Path(folder, "telemetry.db")
+        engine = quick_engine(f"sqlite:///{database}")
+        prepare(engine)
+        with Sessions(engine).command() as session:
+            people = seed(session)
+        engine.dispose()  # the last connection writes the log back into the file
+        store = SqliteTelemetry(telemetry)
+        store.setup()
+        store.close()
+        return Template(database.read_bytes(), telemetry.read_bytes(), people)
+
+
+@cache
+def _seeded(now: datetime) -> Template:
+    return template(Base.metadata.create_all, lambda session: _seed(session, now))
+
+
 def build(folder: Path, clock: Clock | None = None, **settings: str) -> PortalSite:
     """A fresh portal on SQLite in ``folder``; keyword arguments are settings without the prefix."""
     environment = {"BREWAIR_DATA_DIR": str(folder), **{f"BREWAIR_{k.upper()}": v for k, v in settings.items()}}
     loaded = load(environment)
-    engine = open_engine(loaded.database_url)
-    Base.metadata.create_all(engine)
-    sessions, wall, clock = Sessions(engine), FakeWall(), clock or ManualClock(NOW)
-    telemetry = SqliteTelemetry(folder / "telemetry.db")
-    telemetry.setup()
-    app = create_app(loaded, clock, sessions, telemetry, wall=wall)
-    site = PortalSite(app, loaded, sessions, clock, wall)
-    _seed(site)
-    return site
+    wall, clock = FakeWall(), clock or ManualClock(NOW)
+    telemetry, seeded = folder / "telemetry.db", _seeded(clock.now())
+    seeded.copy(loaded.database_url, telemetry)
+    sessions = Sessions(quick_engine(loaded.database_url))
+    app = create_app(loaded, clock, sessions, SqliteTelemetry(telemetry), wall=wall)
+    return PortalSite(app, loaded, sessions, clock, wall, dict(seeded.people))
 
 
-def _seed(site: PortalSite) -> None:
-    now = site.clock.now()
-    with site.sessions.command() as session:
-        for role in ROLES:
-            person = Person(
-                login=role.value, name=NAMES[role], phone="13800001234", roles=[role.value], region="华东",
-                skills=["soymilk", "freshair"], password_hash=password_hash(), active=True, created_at=NOW,
-            )  # fmt: skip
-            session.add(person)
-            session.flush()
-            site.people[role] = person.id
-        customer = Customer(name="永和餐饮", contact="孙经理", phone="13912345678", created_at=NOW)
-        session.add(customer)
+def _seed(session: Session, now: datetime) -> dict[Role, int]:
+    people: dict[Role, int] = {}
+    for role in ROLES:
+        person = Person(
+            login=role.value, name=NAMES[role], phone="13800001234", roles=[role.value], region="华东",
+            skills=["soymilk", "freshair"], password_hash=password_hash(), active=True, created_at=NOW,
+        )  # fmt: skip
+        session.add(person)
         session.flush()
-        sites = [Site(customer_id=customer.id, name=name, region=region, created_at=NOW) for name, region in SITES]
-        session.add_all(sites)
+        people[role] = person.id
+    customer = Customer(name="永和餐饮", contact="孙经理", phone="13912345678", created_at=NOW)
+    session.add(customer)
+    session.flush()
+    sites = [Site(customer_id=customer.id, name=name, region=region, created_at=NOW) for name, region in SITES]
+    session.add_all(sites)
+    session.flush()
+    for serial, kind, name, at, _family in MACHINES:
+        model = "SMM-60" if kind == "soymilk" else "FAU-350"
+        session.add(Equipment(serial=serial, type=kind, model=model, name=name, site_id=sites[at].id, created_at=NOW))
+    session.flush()
+    for number, state in enumerate(STATES):
+        serial, _kind, _name, at, family = MACHINES[number % len(MACHINES)]
+        facts = STATES[state]
+        assigned = state not in (State.REPORTED, State.GUIDED, State.AWAITING_CONSENT, State.READY)
+        ticket = Ticket(
+            kind="repair", state=state.value, source="finding", serial=serial, site_id=sites[at].id,
+            customer_id=customer.id, family=family, severity=1 + number % 4, occurrences=1 + number % 3,
+            assignee_id=people[Role.TECHNICIAN] if assigned else None,
+            rework_of_id=None, opened_at=now - timedelta(hours=number * 2),
+            due_at=now + timedelta(hours=24 - number * 2.7, minutes=7),
+            paused_at=now - timedelta(hours=1) if facts.deadline is Deadline.PAUSED else None,
+            ended_at=now - timedelta(hours=1) if facts.deadline is Deadline.ENDED else None,
+        )  # fmt: skip
+        if number >= len(MACHINES):
+            ticket.family = f"{family}" if facts.deadline is Deadline.ENDED else ("code" if number < 12 else family)
+        session.add(ticket)
         session.flush()
-        for serial, kind, name, at, _family in MACHINES:
-            model = "SMM-60" if kind == "soymilk" else "FAU-350"
-            session.add(
-                Equipment(serial=serial, type=kind, model=model, name=name, site_id=sites[at].id, created_at=NOW)
-            )
-        session.flush()
-        for number, state in enumerate(STATES):
-            serial, _kind, _name, at, family = MACHINES[number % len(MACHINES)]
-            facts = STATES[state]
-            assigned = state not in (State.REPORTED, State.GUIDED, State.AWAITING_CONSENT, State.READY)
-            ticket = Ticket(
-                kind="repair", state=state.value, source="finding", serial=serial, site_id=sites[at].id,
-                customer_id=customer.id, family=family, severity=1 + number % 4, occurrences=1 + number % 3,
-                assignee_id=site.people[Role.TECHNICIAN] if assigned else None,
-                rework_of_id=None, opened_at=now - timedelta(hours=number * 2),
-                due_at=now + timedelta(hours=24 - number * 2.7, minutes=7),
-                paused_at=now - timedelta(hours=1) if facts.deadline is Deadline.PAUSED else None,
-                ended_at=now - timedelta(hours=1) if facts.deadline is Deadline.ENDED else None,
-            )  # fmt: skip
-            if number >= len(MACHINES):
-                ticket.family = f"{family}" if facts.deadline is Deadline.ENDED else ("code" if number < 12 else family)
-            session.add(ticket)
-            session.flush()
-            session.add(Journal(at=now, ticket_id=ticket.id, serial=serial, actor_name="brewair", action="guide"))
+        session.add(Journal(at=now, ticket_id=ticket.id, serial=serial, actor_name="brewair", action="guide"))
+    return people

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -21,14 +22,14 @@ from domain.readings import Reading
 from domain.settings import Settings, load
 from domain.store import schema
 from domain.store.queries import tickets as query
-from domain.store.session import Sessions, open_engine
+from domain.store.session import Sessions
 from domain.store.tables import Customer, Equipment, EquipmentStatus, Person, Site, TestRun, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
 from domain.tickets.states import Action, Role
 from domain.tickets.states import Kind as TicketKind
 from portal.app import create_app
 from tests.desk_world import moved
-from tests.portal_site import FakeWall, password_hash
+from tests.portal_site import FakeWall, Template, password_hash, quick_engine, template
 from tests.unit.verification.traces import changed, freshair, readings, soymilk
 
 NOW = datetime(2026, 3, 10, 1, 30, tzinfo=UTC)
@@ -189,45 +190,55 @@ class ServiceSite:
             return query.runs(session, ticket_id)
 
 
+@cache
+def _seeded() -> Template:
+    return template(schema.upgrade, _seed)
+
+
 def build(folder: Path, **settings: str) -> ServiceSite:
     """A fresh portal on SQLite in ``folder``, with people and machines and no ticket."""
     environment = {"BREWAIR_DATA_DIR": str(folder), **{f"BREWAIR_{k.upper()}": v for k, v in settings.items()}}
-    loaded = load(environment)
-    engine = open_engine(loaded.database_url)
-    schema.upgrade(engine)
-    sessions, clock = Sessions(engine), ManualClock(NOW)
+    loaded, seeded = load(environment), _seeded()
+    seeded.copy(loaded.database_url, folder / "telemetry.db")
+    sessions, clock = Sessions(quick_engine(loaded.database_url)), ManualClock(NOW)
     telemetry = SqliteTelemetry(folder / "telemetry.db")
-    telemetry.setup()
     app = create_app(loaded, clock, sessions, telemetry, wall=FakeWall())
     site = ServiceSite(app, loaded, sessions, clock, telemetry)
-    with sessions.command() as session:
-        for login, name, roles, skills, region in PEOPLE:
-            person = Person(
-                login=login, name=name, phone="13800001234", roles=[role.value for role in roles], region=region,
-                skills=list(skills), password_hash=password_hash(), active=True, created_at=NOW,
-            )  # fmt: skip
-            session.add(person)
-            session.flush()
-            site.people[login] = person.id
-            site.actors[login] = Actor(name, frozenset(roles), person.id)
-        customers: dict[str, Customer] = {}
-        places = []
-        for owner, contact, phone, name, region, address in SITES:
-            customer = customers.setdefault(owner, Customer(name=owner, contact=contact, phone=phone, created_at=NOW))
-            session.add(customer)
-            session.flush()
-            place = Site(customer_id=customer.id, name=name, region=region, address=address, created_at=NOW)
-            session.add(place)
-            places.append(place)
-        session.flush()
-        for serial, kind, model, name, at in MACHINES:
-            session.add(
-                Equipment(
-                    serial=serial, type=kind, model=model, name=name, site_id=places[at].id, created_at=NOW,
-                    installed_on=date(2025, 4, 1), warranty_until=date(2027, 3, 31),
-                )
-            )  # fmt: skip
+    site.people.update(seeded.people)
+    site.actors.update(
+        {login: Actor(name, frozenset(roles), site.people[login]) for login, name, roles, *_rest in PEOPLE}
+    )
     return site
+
+
+def _seed(session: Session) -> dict[str, int]:
+    people: dict[str, int] = {}
+    for login, name, roles, skills, region in PEOPLE:
+        person = Person(
+            login=login, name=name, phone="13800001234", roles=[role.value for role in roles], region=region,
+            skills=list(skills), password_hash=password_hash(), active=True, created_at=NOW,
+        )  # fmt: skip
+        session.add(person)
+        session.flush()
+        people[login] = person.id
+    customers: dict[str, Customer] = {}
+    places = []
+    for owner, contact, phone, name, region, address in SITES:
+        customer = customers.setdefault(owner, Customer(name=owner, contact=contact, phone=phone, created_at=NOW))
+        session.add(customer)
+        session.flush()
+        place = Site(customer_id=customer.id, name=name, region=region, address=address, created_at=NOW)
+        session.add(place)
+        places.append(place)
+    session.flush()
+    for serial, kind, model, name, at in MACHINES:
+        session.add(
+            Equipment(
+                serial=serial, type=kind, model=model, name=name, site_id=places[at].id, created_at=NOW,
+                installed_on=date(2025, 4, 1), warranty_until=date(2027, 3, 31),
+            )
+        )  # fmt: skip
+    return people
 
 
 def idle(site: ServiceSite, serial: str) -> None:

@@ -148,6 +148,22 @@ def test_a_form_in_use_is_not_taken_away_and_says_that_the_ticket_has_changed(
     expect(page.locator("#extend_deadline-reason")).to_have_value("等客户腾出厨房")
 
 
+def test_the_ring_counts_on_between_two_answers(browser: Browser, site: ServiceSite, address: str) -> None:
+    ticket = site.finding("SM-2041", "R03", "heating", "element_lost", pn=1480.0, heat_ref_w=2190.0)
+    site.to("limin", ticket, Action.ACCEPT, Action.ARRIVE, Action.FINISH_REPAIR)
+    site.measure(ticket, healthy(), seconds=300)
+    page = page_of(browser, address, "limin", DESKTOP)
+    page.goto(f"{address}/tickets/{ticket}")
+    ring = page.locator("[data-ring]")
+    left = float(ring.get_attribute("data-ring") or 0)
+    assert left > 60
+    said = f"{int(left // 60)}:{int(left % 60):02d}"
+    expect(ring.locator("b")).not_to_have_text(said)
+    # a silent machine adds nothing: the ring stands at what the server said
+    page.evaluate("""() => { const ring = document.querySelector("[data-ring]"); ring.dataset.ahead = "0"; }""")
+    expect(ring.locator("b")).to_have_text(said)
+
+
 def test_charts_are_drawn_and_another_range_needs_no_new_page(
     browser: Browser, site: ServiceSite, address: str
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
 
 from domain.store.tables import Ticket
 from domain.tickets.deadlines import Clock
@@ -51,6 +53,42 @@ def test_filters_narrow_the_board(client_of, site: PortalSite, query: dict[str, 
     number = ids(site)
     assert shown(page) == {number[state] for state in states}
     assert ("没有未完成的工单" in page) == (not states)
+
+
+@pytest.fixture
+def queries(site: PortalSite) -> Iterator[list[str]]:
+    """The statements that the portal sends from here on."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(statement)
+
+    event.listen(site.sessions.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(site.sessions.engine, "before_cursor_execute", note)
+
+
+def test_a_full_board_asks_the_database_no_more_than_an_empty_one(
+    client_of, site: PortalSite, queries: list[str]
+) -> None:
+    client = client_of(Role.DISPATCHER)
+    client.get("/board")
+    queries.clear()
+    before = client.get("/board").text
+    few = len(queries)
+    with site.sessions.command() as session:
+        for number in range(45):
+            session.add(
+                Ticket(
+                    kind="repair", state="ready", source="call", family="heating", severity=3, occurrences=1,
+                    site_id=1 + number % 3, customer_id=1, opened_at=NOW, due_at=NOW, customer_words="不加热",
+                )
+            )  # fmt: skip
+    queries.clear()
+    full = client.get("/board").text
+    assert len(shown(full)) == len(shown(before)) + 45
+    assert len(queries) == few
+    assert "“不加热”" in full
 
 
 def test_a_live_board_fetches_itself_with_its_filters(client_of) -> None:

@@ -393,7 +393,10 @@ def test_dispatch_filters_sorts_and_says_why_a_ticket_is_back(
     under_way = [int(n) for n in order if site.ticket(int(n)).state in ("accepted", "repairing", "testing", "verified")]
     severities = [site.ticket(number).severity for number in under_way]
     assert severities == sorted(severities)
-    assert "/assign" not in reader_of("manager").get("/dispatch").text
+    looking = reader_of("manager").get("/dispatch").text
+    assert "/assign" not in looking
+    assert "派工和改派由调度操作" in looking
+    assert "派工和改派由" not in client.get("/dispatch").text
 
 
 # --- the day, the run, notices
