@@ -25,7 +25,7 @@ from domain import wire
 from domain.clock import SystemClock
 from domain.errors import UnavailableError
 from domain.settings import load
-from gateway.__main__ import log_lines
+from gateway.__main__ import log_lines, spare_the_collector
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
@@ -130,7 +130,7 @@ class _Sink(BaseHTTPRequestHandler):
     lines = 0
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         if self.path.startswith("/api/v2/write"):
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
@@ -144,6 +144,17 @@ class _Sink(BaseHTTPRequestHandler):
         one = {"id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": ""}
         known = {"orgs": "orgs", "buckets": "buckets", "dbrps": "content", "tasks": "tasks"}
         self._answer(200, {known.get(kind, "none"): [one], "lines": _Sink.lines})
+
+    def _body(self) -> bytes:
+        """The request's body, in one piece or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts: list[bytes] = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def _answer(self, status: int, body: Mapping[str, Any] | None = None) -> None:
         encoded = json.dumps(body).encode() if body is not None else b""
@@ -171,6 +182,7 @@ def sink(pipe: Connection) -> None:
 def gateway(pipe: Connection, environ: Mapping[str, str], messages: int, readings: int) -> None:
     """The whole gateway: spool with fdatasync, decoding, all rules, line protocol."""
     log_lines()
+    spare_the_collector()
     with running(load(environ), SystemClock()) as subject:
         wait_for(lambda: subject.receiver.connected, "the gateway's subscription")
 

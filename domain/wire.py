@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 ROOT = "brewair/v1"
 SHARDS = 16
@@ -48,6 +49,7 @@ class UpTopic:
     kind: str
 
 
+@lru_cache(maxsize=1 << 15)
 def parse_up(topic: str) -> UpTopic | None:
     """The parts of a native upward topic, or None where it is not one (wrong depth, shard, serial or kind)."""
     parts = topic.split("/")

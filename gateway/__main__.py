@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -35,6 +36,12 @@ def log_lines() -> None:
     )
 
 
+def spare_the_collector() -> None:
+    """What is there at the start stays, and messages leave by themselves: look for cycles rarely (a tenth of the CPU)."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def main() -> None:
     """Run until a signal comes. Raises SettingsError where it cannot start."""
     log_lines()
@@ -45,7 +52,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    Gateway(settings.load(), SystemClock()).run(stop)
+    gateway = Gateway(settings.load(), SystemClock())
+    spare_the_collector()
+    gateway.run(stop)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ _NO_SUPPLY = 0.3
 def mains_span(values: Mapping[str, Value], card: ModelCard) -> tuple[float, float]:
     """Lowest and highest voltage reported in V, phase against phase on a three-phase card; (nan, nan) where there is none."""
     total = values.get("voltage_v")
-    if type(total) is float and card.phases == 1 and "voltage_v_a" not in values:
+    if type(total) is float and values.keys().isdisjoint(_PHASES):  # almost every sample
+        if card.phases == 3 and total < _LINE_TO_NEUTRAL * card.rated_v:
+            total *= sqrt(3)
         return total, total
     given = [v for v in (total, *(values.get(key) for key in _PHASES)) if isinstance(v, (int, float))]
     if not given:
