@@ -15,7 +15,6 @@ from domain.catalogue.rules import RULE_LABELS
 from portal.labels import CRITERIA
 from portal.language import Message, _
 from portal.names import name_in
-from portal.triage import CAUSES
 
 NET_ACTIVE = _("{done} s of {wanted} s net active time")
 REASONS: tuple[str, ...] = (
@@ -145,7 +144,7 @@ SYSTEM = (
 JOINTS = {"; ": _("{first}; {second}"), ", ": _("{first}, {second}")}
 NESTED = ("reason", "what")
 ENTRY = "entry"
-FINDING = re.compile(r"(R\d\d) (P\d)(?: (\w+))?")
+FINDING = re.compile(r"(R\d\d) (P\d)(?: \w+)?")
 
 
 @cache
@@ -192,7 +191,6 @@ def _part(name: str, value: str, locale: str) -> str | Message:
         zh, en = _entries().get(value.partition(":")[0], (value, value))
         return zh if locale.startswith("zh") else en
     if name == "finding" and (found := FINDING.fullmatch(value)):
-        rule, severity, cause = found.groups()
-        label = Message(_("{rule} {severity} {label}"), rule=rule, severity=severity, label=RULE_LABELS.get(rule, rule))
-        return Message(JOINTS["; "], first=label, second=CAUSES.get(cause, cause)) if cause else label
+        rule, severity = found.groups()
+        return Message(_("{rule} {severity} {label}"), rule=rule, severity=severity, label=RULE_LABELS.get(rule, rule))
     return value

@@ -553,7 +553,7 @@ def test_a_reason_keeps_its_figures() -> None:
 
     assert spoken(said) == "加热功率：折算功率中位数 1474 W，范围 1980…2310 W；本机没有基准值，不比较基准"
     raised = read_reason("alarms: R03 P2 element_lost was raised", "zh_CN")
-    assert spoken(raised).endswith("R03 P2 加热功率不足；多根加热管断了一根，或缺一相")
+    assert spoken(raised).endswith("试机中触发告警 R03 P2 加热功率不足")
 
 
 def test_phases_of_a_run_are_known(site: ServiceSite) -> None:
