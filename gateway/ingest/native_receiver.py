@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -293,6 +294,7 @@ def _version(query: str) -> int:
     return VERSIONS[wanted]
 
 
+@lru_cache(maxsize=1 << 15)
 def _topic(topic: bytes) -> str:
     try:
         text = topic.decode()
