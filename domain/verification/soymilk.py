@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -501,15 +502,25 @@ def _first_flat(view: View, temps: Sequence[float | None], limits: Mapping[str, 
     for _, first, last in view.runs("heating"):
         stay = [(i, t) for i in range(first, last + 1) if (t := temps[i]) is not None]
         since = 0
+        # Rows of the window that may still be its lowest and its highest: the first of each is, so no row is looked at twice.
+        lows, highs = deque[tuple[int, float]](), deque[tuple[int, float]]()
         for place, (i, temp) in enumerate(stay):
             if temp >= ceiling:
                 since = place + 1
+                lows.clear()
+                highs.clear()
                 continue
-            while since < place:
-                window = [t for _, t in stay[since : place + 1]]
-                if max(window) - min(window) <= limits["flat_k"] + EPSILON:
-                    break
-                since += 1
+            while lows and lows[-1][1] >= temp:
+                lows.pop()
+            while highs and highs[-1][1] <= temp:
+                highs.pop()
+            lows.append((place, temp))
+            highs.append((place, temp))
+            while highs[0][1] - lows[0][1] > limits["flat_k"] + EPSILON:
+                since = min(lows[0][0], highs[0][0]) + 1
+                for ends in (lows, highs):
+                    while ends[0][0] < since:
+                        ends.popleft()
             if line.ts[i] - line.ts[stay[since][0]] >= limits["flat_s"] * 1000:
                 return i
     return None

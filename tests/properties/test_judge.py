@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +13,9 @@ from domain.catalogue.plans import PLANS
 from domain.readings import Reading
 from domain.verdicts import CriterionState, Outcome, Verdict
 from domain.verification.judge import judge
+from domain.verification.soymilk import probe_alive
+from domain.verification.timeline import Run as WholeRun
+from domain.verification.timeline import View
 from tests.unit.verification.traces import BATCH, FAU, SMM, Leg, Values, freshair, readings, soymilk
 
 
@@ -151,3 +154,42 @@ def test_a_stop_of_the_samples_before_the_decision_never_makes_a_pass(run: Run) 
     if whole.outcome is Outcome.PASSED:
         before = [r for r in samples if r.ts < (whole.decided_at or 0)]
         assert verdict(run.but(before)).outcome is not Outcome.PASSED
+
+
+_TEMPS = st.one_of(st.none(), st.sampled_from([99.0, 98.0]), st.integers(500, 506).map(lambda tenths: tenths / 10))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(_TEMPS, st.integers(11, 60), st.sampled_from(["heating"] * 30 + ["grinding"])),
+        min_size=1,
+        max_size=90,
+    )
+)
+def test_a_frozen_probe_is_found_at_the_row_that_every_window_looked_at_finds(
+    rows: list[tuple[float | None, int, str]],
+) -> None:
+    """No two rows are within 10 s: nothing is a jump here."""
+    ts, given_rows = 0, list[Values]()
+    for temp, wait, state in rows:
+        ts += wait
+        given_rows.append({"_t": ts, "run_state": state, "temp_c": temp})
+    plan = PLANS["soymilk:heating"]
+    run = WholeRun(plan, SMM, tuple(readings(given_rows)), frozenset(("temp_c", "run_state")))
+    view = View(run, 0, len(rows) - 1)
+    criterion = next(c for c in plan.criteria if c.key == "probe_alive")
+    assert probe_alive(view, criterion).at == _frozen_at(view, criterion.limits)
+
+
+def _frozen_at(view: View, limits: Mapping[str, float]) -> int | None:
+    ceiling, temps = view.card.boiling_c - limits["below_boiling_k"], view.line.numbers("temp_c")
+    for _, first, last in view.runs("heating"):
+        stay = [(i, temp) for i in range(first, last + 1) if (temp := temps[i]) is not None]
+        for end, (row, _temp) in enumerate(stay):
+            for start in range(end + 1):
+                window = [temp for _, temp in stay[start : end + 1]]
+                flat = max(window) < ceiling and max(window) - min(window) <= limits["flat_k"] + 1e-9
+                if flat and view.line.ts[row] - view.line.ts[stay[start][0]] >= limits["flat_s"] * 1000:
+                    return row
+    return None
