@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from collections.abc import Mapping
 from math import isfinite
@@ -16,6 +17,9 @@ from domain.errors import InvalidError
 from domain.readings import Reading, Value
 
 _FLAGS = {"0": False, "1": True, "false": False, "true": True}
+WHOLE = re.compile(r"[+-]?[0-9]{1,20}\Z")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+"""Plain numbers only: Python also takes 1_000 and the digits of every script."""
 _SERVICE = frozenset(("ts", "boot", "seq", "backfill", "serial", "simulated"))
 
 
@@ -112,20 +116,16 @@ def _flag(name: str, cell: str, where: str) -> bool:
 
 
 def _number(name: str, cell: str, where: str) -> float:
-    try:
-        number = float(cell)
-    except ValueError:
-        number = float("nan")
+    number = float(cell) if NUMBER.match(cell) else float("nan")
     if not isfinite(number):
         raise InvalidError("{where}: {name} must be a number, not {cell}", where=where, name=name, cell=cell)
     return number
 
 
 def _whole(name: str, cell: str, where: str) -> int:
-    try:
-        return int(cell)
-    except ValueError:
-        number = _number(name, cell, where)
-        if not number.is_integer():
-            raise InvalidError("{where}: {name} must be whole, not {cell}", where=where, name=name, cell=cell) from None
-        return int(number)
+    if WHOLE.match(cell):
+        return int(cell)  # by way of float, digits beyond the 15th would be lost
+    number = _number(name, cell, where)
+    if not number.is_integer():
+        raise InvalidError("{where}: {name} must be whole, not {cell}", where=where, name=name, cell=cell)
+    return int(number)

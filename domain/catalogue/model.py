@@ -62,10 +62,24 @@ class ModelCard:
         return 100.0 - self.site_altitude_m / 300.0
 
 
+_POSSIBLE: Mapping[str, tuple[float, float]] = {
+    "rated_v": (50.0, 1000.0),
+    "phases": (1, 3),
+    "heater_elements": (1, 100),
+    "eta_pm25": (0.0, 1.0),
+    "site_altitude_m": (-500.0, 6000.0),
+    "p_fan_w": (0.1, 1e6),
+    "airflow_m3h": (0.1, 1e6),
+    "rpm": (0.1, 1e6),
+}
+"""What a nameplate can say (EJ): thresholds are shares of these, and what is divided by is never 0. All else 0 … 1e6."""
+
+
 def card_from_mapping(given: Mapping[str, object], *, equipment_type: str) -> ModelCard:
     """A card given on the spot (TOML). ``type`` and ``key`` are optional.
 
-    Raises InvalidError, naming the key, for unknown keys and values of the wrong type, and for a ``type`` that contradicts.
+    Raises InvalidError, naming the key, for unknown keys, for values of the wrong type or that no machine has, and for a
+    ``type`` that contradicts.
     """
     known = {f.name: f for f in fields(ModelCard)}
     values: dict[str, object] = {"key": "card", "type": equipment_type}
@@ -78,6 +92,8 @@ def card_from_mapping(given: Mapping[str, object], *, equipment_type: str) -> Mo
         raise InvalidError(
             "The card is for type {type}, not {wanted}", field="type", type=values["type"], wanted=equipment_type
         )
+    if values.get("phases") == 2:
+        raise InvalidError("phases must be 1 or 3", field="phases")
     if values.get("pm25_out_at", "supply") not in ("supply", "room"):
         raise InvalidError("pm25_out_at must be supply or room", field="pm25_out_at")
     return ModelCard(**values)  # type: ignore[arg-type]
@@ -90,10 +106,19 @@ def _fitting(key: str, value: object, default: object) -> object:
         return (_fitting(key, value, 0.0),)
     if isinstance(default, str) and isinstance(value, str):
         return value
-    if isinstance(default, int) and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+    whole = isinstance(default, int)
+    if (
+        not isinstance(default, str)
+        and isinstance(value, int if whole else (int, float))
+        and not isinstance(value, bool)
+    ):
+        low, high = _POSSIBLE.get(key, (0.0, 1e6))
+        if not low <= value <= high:  # nan is nowhere
+            raise InvalidError(
+                "The model card's {key} must be from {low} to {high}, not {value}",
+                field=key, key=key, low=f"{low:g}", high=f"{high:g}", value=value,
+            )  # fmt: skip
+        return value if whole else float(value)
     raise InvalidError("The model card's {key} cannot be {value}", field=key, key=key, value=repr(value))
 
 

@@ -80,6 +80,30 @@ def test_a_card_on_the_spot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(out)["verdict"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("soymilk", "rated_v = 0"), ("soymilk", "rated_v = inf"), ("soymilk", "rated_v = nan"), ("soymilk", "phases = 2"),
+        ("soymilk", "phases = 0"), ("soymilk", "heater_elements = 0"), ("soymilk", "p_heat_w = inf"),
+        ("soymilk", "p_heat_w = -1"), ("soymilk", "phases = true"), ("soymilk", "key = 5"),
+        ("freshair", "p_fan_w = [0, 0, 0]"), ("freshair", "p_fan_w = 0"), ("freshair", "eta_pm25 = 5"),
+        ("freshair", "airflow_m3h = [0]"), ("freshair", "rpm = [900, 0]"),
+    ],
+)  # fmt: skip
+def test_a_card_that_no_machine_has_is_one_line_and_status_2(
+    kind: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, card = (
+        write(tmp_path / "s.csv", soymilk()[:3] if kind == "soymilk" else freshair()[:3]),
+        tmp_path / "card.toml",
+    )
+    card.write_text(line)
+    plan = {"soymilk": "soymilk:heating", "freshair": "freshair:fan"}[kind]
+    status, out, err = run(capsys, "--plan", plan, "--samples", str(path), "--card", str(card))
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert line.split()[0] in err
+
+
 def test_entries_and_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(write(tmp_path / "s.csv", soymilk()))
     base = ["--samples", path, "--model", "SMM-10", "--json"]
@@ -117,7 +141,18 @@ def test_unusable_arguments_are_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "power_w,ts\n1,2\n", "ts,power_w\nx,1\n", "ts,power_w\n1,high\n", "ts,power_w\n1,nan\n"]
+    "content",
+    [
+        "",
+        "power_w,ts\n1,2\n",
+        "ts,power_w\nx,1\n",
+        "ts,power_w\n1,high\n",
+        "ts,power_w\n1,nan\n",
+        "ts,power_w\n1,1_000\n",
+        "ts,power_w\n1,１２\n",
+        "ts,power_w\n1_000,1\n",
+        "ts,power_w\n１２,1\n",
+    ],
 )
 def test_unusable_files_are_one_line_and_status_2(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

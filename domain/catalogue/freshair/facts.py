@@ -144,7 +144,7 @@ class FreshairFacts(Facts):
         if not by_level:
             return nan
         nth = int(self.level) - 1 if self.level >= 1 else 0
-        return by_level[min(nth, len(by_level) - 1)]
+        return by_level[min(nth, len(by_level) - 1)] or nan
 
     @property
     def airflow_share(self) -> float:
@@ -179,8 +179,9 @@ class FreshairFacts(Facts):
 
     def _follow_filter(self) -> None:
         self.dp = self.num("filter_dp_pa")
-        if self.airflow == self.airflow and self.card.airflow_m3h:
-            share = self.airflow / self.card.airflow_m3h[-1]
+        most = self.card.airflow_m3h[-1] if self.card.airflow_m3h else 0.0
+        if self.airflow == self.airflow and most:
+            share = self.airflow / most
             # below a third of the rated flow the correction magnifies noise (EJ)
             self.dp = self.dp / share**1.5 if share > 0.3 else nan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 
 import pytest
@@ -18,6 +19,13 @@ def breathing(facts: FreshairFacts, start: int, minutes: int, c_in: float, state
         values = {**RUNNING, "run_state": state, "pm25_in_ugm3": c_in, "pm25_out_ugm3": c_in / 10}
         facts.update(Reading("M1", "freshair", start + i * 30_000, values), state, 60.0)
     return facts
+
+
+def test_a_card_of_zeros_gives_no_figures() -> None:
+    facts = FreshairFacts(replace(FAU, p_fan_w=(0.0,), airflow_m3h=(0.0,), rpm=(0.0,)), {})
+    values = {"fan_supply_rpm": 900.0, "airflow_m3h": 100.0, "filter_dp_pa": 80.0}
+    facts.update(Reading("M1", "freshair", T0, values), "running", 60.0)
+    assert (isnan(facts.spin), isnan(facts.draw), facts.dp) == (True, True, 80.0)
 
 
 def test_the_median_forgets_a_spike_and_what_is_older_than_five_minutes() -> None:
