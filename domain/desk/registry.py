@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from domain.catalogue.registry import EQUIPMENT
 from domain.desk.actor import Actor
 from domain.desk.door import journal
-from domain.desk.form import Form
+from domain.desk.form import Form, identifier
 from domain.errors import InvalidError, NotFoundError
 from domain.store.ingest import HELD, REPLAY
 from domain.store.queries import registry as query
@@ -222,7 +222,7 @@ def save_site(session: Session, actor: Actor, form: Form, now: datetime, site_id
     row = Site(created_at=now) if site_id is None else query.site(session, site_id)
     values = _parsed(SITE_FIELDS, form, new=new)
     if new or "customer_id" in form:
-        row.customer = query.customer(session, _reference(form, "customer_id"))
+        row.customer = query.customer(session, identifier(form, "customer_id"))
         values["customer_id"] = row.customer.id
     _write(session, actor, now, "site", row, values, new=new)
     return row
@@ -255,7 +255,7 @@ def save_machine(session: Session, actor: Actor, form: Form, now: datetime, seri
     if bound is not None and bound is not row:
         raise InvalidError("{serial} is bound to this topic already", field="binding_topic", serial=bound.serial)
     if new or "site_id" in form:
-        row.site = query.site(session, _reference(form, "site_id"))
+        row.site = query.site(session, identifier(form, "site_id"))
         values["site_id"] = row.site.id
     rebound = new or after["binding_topic"] != row.binding_topic
     _write(session, actor, now, "machine", row, values, new=new)
@@ -340,13 +340,6 @@ def _not_the_last_admin(session: Session, person: Person) -> None:
     admins = query.people(session, role=Role.ADMIN, active_only=True)
     if [admin.id for admin in admins] == [person.id]:
         raise InvalidError("This is the last administrator", field="roles")
-
-
-def _reference(form: Form, field: str) -> int:
-    text = form.get(field, "").strip()
-    if not text.isdigit():
-        raise InvalidError("Please choose one", field=field)
-    return int(text)
 
 
 def unmask_phone(session: Session, actor: Actor, kind: str, row_id: int, now: datetime) -> str:

@@ -71,7 +71,8 @@ def test_a_customer_is_created_and_changed_and_both_are_journalled_with_masked_p
     [
         ("serial", "SMM 9"), ("serial", "豆浆机"), ("serial", ""), ("serial", "x" * 65), ("serial", "SMM-1"),
         ("type", "toaster"), ("model", "SMM-1000"), ("model", "FAU-300"), ("installed_on", "31.12.2025"),
-        ("installed_on", "2025-02-30"), ("warranty_until", "2019-01-01"), ("site_id", "x"), ("binding_zone", "Mars/Olympus"),
+        ("installed_on", "2025-02-30"), ("warranty_until", "2019-01-01"), ("site_id", "x"), ("site_id", "²"), ("site_id", "９"),
+        ("binding_zone", "Mars/Olympus"),
         ("binding_convention", "Tasmota!"), ("binding_topic", "plug/+"), ("name", "x" * 201), ("name", "a\x00b"),
     ],
 )  # fmt: skip
