@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from domain.readings import Reading
 
 _HEAD = struct.Struct("<qBH")
 _RETAINED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One MQTT message. ``recv_ms`` is business time of receipt; ``retained`` ones are news of the past."""
 
     topic: str

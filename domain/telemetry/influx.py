@@ -52,7 +52,12 @@ _UNPARSABLE = re.compile(r"unable to parse '(.*)': ", re.DOTALL)
 
 def line_of(reading: Reading) -> bytes:
     """One line of line protocol, time in ms; empty where the reading has no field."""
-    fields = ",".join(f"{key}={_field(value)}" for key, value in fields_of(reading).items())
+    fields = ",".join(
+        [
+            f"{key}={value!r}" if type(value) is float else f"{key}={_field(value)}"
+            for key, value in fields_of(reading).items()
+        ]
+    )
     return f"{reading.type},serial={reading.serial} {fields} {reading.ts}".encode() if fields else b""
 
 
