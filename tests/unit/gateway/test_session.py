@@ -272,6 +272,14 @@ def test_rare_closings_are_nobody(times: tuple[float, ...]) -> None:
     assert "client_id_taken_over" not in line.events()
 
 
+def test_connections_that_we_gave_up_ourselves_are_nobody() -> None:
+    line = Line()
+    for now in (0.0, 1.0, 2.0, 3.0):
+        line.up(now)
+        line.session.ended(Lost("the broker has been silent for 45 s"), now)
+    assert "client_id_taken_over" not in line.events()
+
+
 def test_a_broker_that_was_away_in_between_explains_its_closings() -> None:
     line = Line()
     for now in (0.0, 10.0, 20.0, 30.0):
