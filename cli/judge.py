@@ -16,7 +16,7 @@ from domain.catalogue.registry import EQUIPMENT
 from domain.catalogue.rules import RULE_LABELS
 from domain.clock import from_ms
 from domain.desk import evidence
-from domain.desk.verification import card_of_run, judge_run, plan_of_run
+from domain.desk.verification import card_of, judge_run, plan_of
 from domain.errors import InvalidError
 from domain.settings import load
 from domain.store import schema
@@ -73,7 +73,7 @@ def judge(
 
 
 def _again(run_id: int, as_json: bool) -> None:
-    """Judge a stored run again from its evidence, by its own copies of plan and card, and compare with what was sealed."""
+    """Judge a stored run again from its evidence, by the plan and card sealed with it, and compare the verdicts."""
     engine = open_engine(load().database_url)
     try:
         schema.upgrade(engine)
@@ -89,7 +89,8 @@ def _again(run_id: int, as_json: bool) -> None:
                 typer.echo(json.dumps({**summary(verdict), **shown}, ensure_ascii=False))
             else:
                 typer.echo(f"run {run_id}: sealed as {sealed.outcome if sealed else 'nothing yet'}")
-                _print(plan_of_run(stored), card_of_run(stored), verdict)
+                terms = evidence.terms(stored, sealed)
+                _print(plan_of(terms), card_of(terms), verdict)
     finally:
         engine.dispose()
     if not same:

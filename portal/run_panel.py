@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from domain.catalogue.plans import Entry, TestPlan
 from domain.clock import from_ms
-from domain.desk.verification import plan_of_run
+from domain.desk import evidence
+from domain.desk.verification import plan_of
 from domain.store.queries import service
 from domain.store.queries import tickets as query
 from domain.store.tables import TestRun, Ticket
@@ -162,7 +163,9 @@ def _panel(
     may_enter: bool,
     refused: tuple[str, Form] | None,
 ) -> RunPanel:
-    plan, sealed = plan_of_run(run), query.verdict(session, run.id)
+    sealed = query.verdict(session, run.id)
+    terms = evidence.terms(run, sealed)
+    plan = plan_of(terms)
     body: Mapping[str, Any] = sealed.body if sealed else run.progress
     running = run.outcome == Outcome.PENDING and run.voided_at is None
     decided_ms = body.get("decided_at")
@@ -189,7 +192,7 @@ def _panel(
         criteria=criterion_lines(plan, body.get("criteria", ()), locale),
         reasons=_reasons(body, running, locale),
         probation=bool(body.get("probation", False)),
-        entries=tuple(_entry(entry, run, locale, refused) for entry in plan.entries),
+        entries=tuple(_entry(entry, terms["entries"], locale, refused) for entry in plan.entries),
         may_enter=may_enter and running,
         decided_second=from_ms(int(decided_ms)) if decided_ms is not None else None,
         evidence_sha256=sealed.evidence_sha256 if sealed else "",
@@ -234,7 +237,7 @@ def criterion_lines(plan: TestPlan, judged: Sequence[Mapping[str, Any]], locale:
     return tuple(sorted(lines, key=lambda line: (STATE_ORDER.index(line.state), not line.required)))
 
 
-def _entry(entry: Entry, run: TestRun, locale: str, refused: tuple[str, Form] | None) -> EntryLine:
+def _entry(entry: Entry, given: Mapping[str, float | bool], locale: str, refused: tuple[str, Form] | None) -> EntryLine:
     form = refused[1] if refused and refused[0] == entry.key else Form.blank()
     return EntryLine(
         entry.key,
@@ -243,6 +246,6 @@ def _entry(entry: Entry, run: TestRun, locale: str, refused: tuple[str, Form] | 
         entry.numeric,
         entry.low,
         entry.high,
-        run.entries.get(entry.key),
+        given.get(entry.key),
         form,
     )

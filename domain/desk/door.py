@@ -44,7 +44,9 @@ def facts_of(session: Session, ticket: Ticket, *, actor: Actor | None = None, te
         kind=Kind(ticket.kind),
         repair_started=ticket.repair_started_at is not None,
         passed_after_last_repair=any(
-            run.outcome == Outcome.PASSED and _not_before(run.started_at, ticket.last_repair_at) for run in runs
+            body["outcome"] == Outcome.PASSED
+            and _not_before(datetime.fromisoformat(body["run"]["started_at"]), ticket.last_repair_at)
+            for body in query.sealed(session, [run.id for run in runs if run.outcome == Outcome.PASSED])
         ),
         waived_after_last_repair=ticket.waived_at is not None and _not_before(ticket.waived_at, ticket.last_repair_at),
         telemetry_normal=telemetry_normal,

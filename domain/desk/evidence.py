@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -93,11 +93,33 @@ def samples(session: Session, run: TestRun) -> list[Reading]:
     What was measured before the repair proves nothing of it, however late it came.
     """
     sealed = session.get(VerdictRow, run.id)
+    known = terms(run, sealed)
     bodies = unpack(sealed.evidence) if sealed else query.bodies(session, run.id)
-    began = to_ms(run.started_at) - _clock_error(bodies)
+    began = to_ms(datetime.fromisoformat(known["started_at"])) - _clock_error(bodies)
     return [
-        from_body(body, serial=run.serial, equipment_type=run.card["type"]) for body in bodies if body["ts"] >= began
+        from_body(body, serial=run.serial, equipment_type=known["card"]["type"])
+        for body in bodies
+        if body["ts"] >= began
     ]
+
+
+def terms(run: TestRun, sealed: VerdictRow | None) -> dict[str, Any]:
+    """By what a run is judged, as JSON values: what was sealed with its verdict, before that what the run says.
+
+    Keys: plan, card, original_rule, entries, target_l (litres or None), demo_site, started_at (ISO time).
+    """
+    if sealed is not None:
+        kept: dict[str, Any] = sealed.body["run"]
+        return kept
+    return {
+        "plan": run.plan,
+        "card": run.card,
+        "original_rule": run.original_rule,
+        "entries": run.entries,
+        "target_l": run.target_l,
+        "demo_site": run.demo_site,
+        "started_at": run.started_at.astimezone(UTC).isoformat(),
+    }
 
 
 def _clock_error(bodies: Iterable[Mapping[str, Any]]) -> int:
@@ -113,10 +135,9 @@ def _clock_error(bodies: Iterable[Mapping[str, Any]]) -> int:
     return least if abs(least) >= SKEW_MS and max(prompt) - min(prompt) >= STEADY_MS else 0
 
 
-def pack(bodies: Sequence[dict[str, Any]]) -> tuple[bytes, str]:
-    """Compressed JSON lines, and the SHA-256 of the uncompressed lines."""
-    lines = b"\n".join(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) for body in bodies)
-    return zlib.compress(lines, 9), hashlib.sha256(lines).hexdigest()
+def pack(bodies: Sequence[dict[str, Any]]) -> bytes:
+    """Compressed JSON lines."""
+    return zlib.compress(b"\n".join(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) for body in bodies), 9)
 
 
 def unpack(blob: bytes) -> list[dict[str, Any]]:
@@ -125,24 +146,30 @@ def unpack(blob: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in lines.split(b"\n") if line]
 
 
+def digest(body: Mapping[str, Any], blob: bytes) -> str:
+    """SHA-256 of the verdict with the terms of its run, as one JSON line with sorted keys, and of the evidence's lines."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) + b"\n" + zlib.decompress(blob)).hexdigest()
+
+
 def intact(row: VerdictRow) -> bool:
-    """Whether the evidence still is what was sealed."""
-    return hashlib.sha256(zlib.decompress(row.evidence)).hexdigest() == row.evidence_sha256
+    """Whether verdict, terms and evidence still are what was sealed."""
+    return row.outcome == row.body["outcome"] and digest(row.body, row.evidence) == row.evidence_sha256
 
 
 def seal(session: Session, run: TestRun, verdict: Verdict, now: datetime) -> VerdictRow:
-    """Record the verdict once, with its evidence; the live rows are folded into it."""
+    """Record the verdict once, with its evidence and by what it was judged; the live rows are folded into it."""
     session.flush()
     bodies = query.bodies(session, run.id)
-    blob, digest = pack(bodies)
-    run.outcome, run.decided_at, run.progress = verdict.outcome.value, now, verdict_body(verdict)
+    blob, said = pack(bodies), verdict_body(verdict)
+    body = {**said, "run": terms(run, None)}
+    run.outcome, run.decided_at, run.progress = verdict.outcome.value, now, said
     row = VerdictRow(
         run_id=run.id,
         outcome=verdict.outcome.value,
         recorded_at=now,
-        body=verdict_body(verdict),
+        body=body,
         evidence=blob,
-        evidence_sha256=digest,
+        evidence_sha256=digest(body, blob),
         evidence_samples=len(bodies),
     )
     session.add(row)

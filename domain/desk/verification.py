@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -53,27 +54,31 @@ def append_samples(session: Session, readings: Iterable[Reading], now: datetime)
 
 
 def judge_run(session: Session, run: TestRun, *, ended: bool) -> Verdict:
-    """Judge the samples so far by the run's own plan; re-computable at any time with the same answer."""
+    """Judge the samples so far by the run's own plan; re-computable at any time with the same answer.
+
+    Once a verdict was recorded, only what was sealed with it counts, not what the run says since.
+    """
+    terms = evidence.terms(run, query.verdict(session, run.id))
     return judge(
-        plan_of_run(run),
-        card_of_run(run),
+        plan_of(terms),
+        card_of(terms),
         evidence.samples(session, run),
-        original_rule=run.original_rule or None,
-        entries=run.entries,
-        demo_site=run.demo_site,
-        target_l=run.target_l,
+        original_rule=terms["original_rule"] or None,
+        entries=terms["entries"],
+        demo_site=terms["demo_site"],
+        target_l=terms["target_l"],
         ended=ended,
     )
 
 
-def plan_of_run(run: TestRun) -> TestPlan:
-    """The plan as it was copied when the run began."""
-    return plan_from_json(json.dumps(run.plan))
+def plan_of(terms: Mapping[str, Any]) -> TestPlan:
+    """The plan as it was copied when the run began; ``terms`` as :func:`evidence.terms` gives them."""
+    return plan_from_json(json.dumps(terms["plan"]))
 
 
-def card_of_run(run: TestRun) -> ModelCard:
+def card_of(terms: Mapping[str, Any]) -> ModelCard:
     """The model card as it was copied when the run began."""
-    return card_from_mapping(run.card, equipment_type=run.card["type"])
+    return card_from_mapping(terms["card"], equipment_type=terms["card"]["type"])
 
 
 def judge_running(session: Session, now: datetime) -> None:
@@ -145,7 +150,7 @@ def enter(session: Session, run_id: int, actor: Actor, key: str, value: float | 
     run = query.measured_run(session, run_id)
     if run is None:
         raise RefusedError("This test run is over")
-    asked = next((entry for entry in plan_of_run(run).entries if entry.key == key), None)
+    asked = next((entry for entry in plan_of(evidence.terms(run, None)).entries if entry.key == key), None)
     if asked is None:
         raise InvalidError("The plan does not ask for '{key}'", field=key, key=key)
     if asked.numeric == isinstance(value, bool) or (asked.numeric and not math.isfinite(value)):

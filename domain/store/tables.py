@@ -275,7 +275,10 @@ class Repair(Base):
 
 
 class TestRun(Base):
-    """One measured run after a repair, with its own copy of plan and card. ``progress`` is the live verdict."""
+    """One measured run after a repair, with its own copy of plan and card. ``progress`` is the live verdict.
+
+    By trigger no row goes, and what the run is judged by stays: from its beginning, entries and outcome from the verdict on.
+    """
 
     __test__ = False
     __tablename__ = "test_run"
@@ -311,7 +314,7 @@ class EvidenceSample(Base):
 
 
 class VerdictRow(Base):
-    """The verdict and its sealed evidence: zlib-compressed samples and their SHA-256. No UPDATE, no DELETE, by trigger."""
+    """The verdict with the terms of its run, its evidence as zlib-compressed samples, the SHA-256 of all. Sealed by trigger."""
 
     __tablename__ = "verdict"
     run_id: Mapped[int] = mapped_column(ForeignKey("test_run.id"), primary_key=True)

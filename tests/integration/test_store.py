@@ -158,6 +158,52 @@ def test_journal_and_verdicts_refuse_every_change(engine: Engine) -> None:
         assert connection.scalar(text("SELECT outcome FROM verdict")) == "passed"
 
 
+FIXED = [
+    "UPDATE test_run SET plan = '{}'",
+    "UPDATE test_run SET card = '{}'",
+    "UPDATE test_run SET original_rule = 'R01'",
+    "UPDATE test_run SET target_l = 3.0",
+    "UPDATE test_run SET demo_site = NOT demo_site",
+    "UPDATE test_run SET started_at = '2020-01-01 00:00:00'",
+    "UPDATE test_run SET serial = 'SMM-2'",
+]
+DECIDED = [
+    "UPDATE test_run SET outcome = 'passed'",
+    "UPDATE test_run SET outcome = 'pending'",
+    "UPDATE test_run SET entries = '{\"switch\": true}'",
+    "UPDATE test_run SET decided_at = NULL",
+]
+KEPT = ["DELETE FROM repair", "DELETE FROM finding", "DELETE FROM test_run"]
+
+
+def test_a_test_run_stays_what_it_began_as_and_its_outcome_what_was_decided(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    tables = ("test_run", "repair", "finding")
+
+    def rows() -> list[object]:
+        with engine.connect() as connection:
+            return [connection.execute(text(f"SELECT * FROM {table}")).all() for table in tables]
+
+    def refused(*statements: str) -> None:
+        before = rows()
+        for statement in statements:
+            with pytest.raises(IntegrityError, match="may not be changed"), engine.begin() as connection:
+                connection.exec_driver_sql(statement)
+        assert rows() == before
+
+    refused(*FIXED, *KEPT)
+    world.tick(hours=25)
+    assert world.runs(number)[0].outcome == "inconclusive"
+    refused(*FIXED, *KEPT, *DECIDED)
+    world.do("wang", Action.BACK_TO_REPAIR, number)
+    assert world.runs(number)[0].voided_at is not None
+    refused("UPDATE test_run SET voided_at = NULL")
+
+
 def test_one_open_ticket_per_machine_and_family(engine: Engine) -> None:
     schema.upgrade(engine)
     sessions = Sessions(engine)
@@ -286,7 +332,7 @@ def test_samples_that_come_while_the_judge_works_are_judged_or_not_but_never_hal
         verdict = query.verdict(session, run.id)
         assert verdict is not None
         again = judge_run(session, session.merge(run), ended=True)
-        assert evidence.verdict_body(again) == verdict.body
+        assert {**evidence.verdict_body(again), "run": verdict.body["run"]} == verdict.body
         assert verdict.evidence_samples == len(evidence.unpack(verdict.evidence))
         assert query_evidence.bodies(session, run.id) == []
 
@@ -359,7 +405,8 @@ def test_a_sample_that_is_just_being_written_is_judged_or_left_out_but_not_seale
         verdict = query.verdict(session, run.id)
         assert verdict is not None
         assert verdict.evidence_samples == run.samples == 220
-        assert evidence.verdict_body(judge_run(session, run, ended=True)) == verdict.body
+        again = evidence.verdict_body(judge_run(session, run, ended=True))
+        assert {**again, "run": verdict.body["run"]} == verdict.body
 
 
 def test_live_pages_miss_no_journal_row_that_commits_late(postgresql: PostgreSQL) -> None:

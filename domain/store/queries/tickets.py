@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, func, or_, select, text, update
 from sqlalchemy.orm import Session, joinedload
@@ -313,6 +314,11 @@ def measured_runs_of(session: Session, serials: Sequence[str]) -> list[TestRun]:
 def verdict(session: Session, run_id: int) -> VerdictRow | None:
     """The sealed verdict of a run."""
     return session.get(VerdictRow, run_id)
+
+
+def sealed(session: Session, run_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """What the sealed verdicts of these runs say, without their evidence."""
+    return list(session.scalars(select(VerdictRow.body).where(VerdictRow.run_id.in_(run_ids)))) if run_ids else []
 
 
 def verdicts(session: Session) -> list[tuple[VerdictRow, TestRun]]:

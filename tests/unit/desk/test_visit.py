@@ -15,13 +15,13 @@ from domain.desk import evidence
 from domain.desk.dispatch import propose
 from domain.desk.intake import Call, open_from_call
 from domain.desk.perform import perform
-from domain.desk.verification import append_samples, enter, record_verdict
+from domain.desk.verification import append_samples, enter, judge_run, record_verdict
 from domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, RefusedError
 from domain.findings import Severity
 from domain.readings import Reading
 from domain.store.queries import registry
 from domain.store.queries import tickets as query
-from domain.store.tables import DeviceCommand, Equipment, Repair, Ticket
+from domain.store.tables import DeviceCommand, Equipment, EvidenceSample, Repair, Ticket
 from domain.tickets.states import Action, Kind, Role, State
 from domain.verdicts import Outcome, Verdict
 from tests.desk_world import World, moved
@@ -315,13 +315,48 @@ def test_only_the_managers_reason_waives_a_test_run(world: World, number: int) -
         assert query.timeline(session, number)[-1].reason == "客户急用"
 
 
+def test_whoever_gets_round_the_triggers_changes_no_verdict(world: World, number: int) -> None:
+    world.do("wang", Action.FINISH_REPAIR, number)
+    world.feed(moved(healthy(), "SMM-1", world.now + timedelta(seconds=5)))
+    world.tick(hours=1)
+    sealed = world.runs(number)[0]
+    assert sealed.outcome == Outcome.PASSED
+    with world.command() as session:
+        session.execute(text("DROP TRIGGER test_run_is_fixed"))
+        session.execute(
+            text("UPDATE test_run SET plan = '{}', card = '{}', demo_site = 1, started_at = '2030-01-01 00:00:00'")
+        )
+    with world.read() as session:
+        run, verdict = query.run(session, sealed.id), query.verdict(session, sealed.id)
+        assert verdict is not None
+        assert evidence.intact(verdict)
+        again = judge_run(session, run, ended=True)
+        assert {**evidence.verdict_body(again), "run": verdict.body["run"]} == verdict.body
+        for change in ({"demo_site": True}, {"plan": {}}, {"started_at": "2030-01-01T00:00:00+00:00"}):
+            verdict.body = {**verdict.body, "run": {**verdict.body["run"], **change}}
+            assert not evidence.intact(verdict)
+        session.rollback()
+
+
+def test_an_outcome_that_no_verdict_says_closes_nothing(world: World, number: int) -> None:
+    world.do("wang", Action.FINISH_REPAIR, number)
+    decide(world, number, Outcome.INCONCLUSIVE)
+    with world.command() as session:
+        session.execute(text("DROP TRIGGER test_run_is_fixed"))
+        session.execute(text("UPDATE test_run SET outcome = 'passed'"))
+        session.execute(text("UPDATE ticket SET state = 'verified'"))
+    with pytest.raises(RefusedError, match="Only a passed test run"):
+        world.do("dispatcher", Action.CLOSE, number)
+
+
 def test_a_run_that_cannot_be_judged_does_not_hold_up_the_others(world: World, number: int) -> None:
     _, other = world.raised(serial="SMM-2")
     world.at_the_machine(other, "li")
     for who, each in (("wang", number), ("li", other)):
         world.do(who, Action.FINISH_REPAIR, each)
     with world.command() as session:
-        query.runs(session, number)[0].plan = {"key": "broken"}
+        run = query.runs(session, number)[0]
+        session.add(EvidenceSample(run_id=run.id, identity="broken", ts_ms=0, body={}))
     world.tick(hours=25)
     assert [world.runs(each)[0].outcome for each in (number, other)] == [Outcome.PENDING, Outcome.INCONCLUSIVE]
 

@@ -1,4 +1,4 @@
-"""The first tables, and the triggers that keep the journal and the verdicts as they were written."""
+"""The first tables, and the triggers that keep journal, verdicts and what was tested as they were written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ branch_labels = None
 depends_on = None
 
 SEALED = ("journal", "verdict")
+KEPT = ("test_run", "finding", "repair")
+"""No row of these is ever deleted."""
+FIXED = (
+    "id", "ticket_id", "serial", "attempt", "plan", "card", "original_rule", "target_l", "demo_site", "started_by_id",
+    "started_at",
+)  # fmt: skip
+"""What a test run is judged by: copied when it began, never changed."""
+DECIDED = ("entries", "outcome", "decided_at")
+"""… and these not once there is an outcome."""
 REFUSE_ON_POSTGRESQL = """
 CREATE FUNCTION brewair_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -346,6 +355,40 @@ def upgrade() -> None:
     )
     for table in SEALED:
         _seal(table)
+    for table in KEPT:
+        _keep(table)
+    _fix_test_runs()
+
+
+def _keep(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        rows = f"BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION brewair_refuse()"
+        whole = f"BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION brewair_refuse()"
+        op.execute(f"CREATE TRIGGER {table}_refuses_delete {rows}")
+        op.execute(f"CREATE TRIGGER {table}_stays {whole}")
+        return
+    refusal = f"SELECT RAISE(ABORT, '{table} may not be changed')"
+    op.execute(f"CREATE TRIGGER {table}_refuses_delete BEFORE DELETE ON {table} BEGIN {refusal}; END")
+
+
+def _fix_test_runs() -> None:
+    on_postgresql = op.get_bind().dialect.name == "postgresql"
+    differs = "IS DISTINCT FROM" if on_postgresql else "IS NOT"
+
+    def changed(names: tuple[str, ...]) -> str:
+        # as text: PostgreSQL cannot compare JSON
+        return " OR ".join(f"CAST(OLD.{name} AS TEXT) {differs} CAST(NEW.{name} AS TEXT)" for name in names)
+
+    wrong = (
+        f"{changed(FIXED)} OR (OLD.outcome <> 'pending' AND ({changed(DECIDED)}))"
+        f" OR (OLD.voided_at IS NOT NULL AND {changed(('voided_at',))})"
+    )
+    if on_postgresql:
+        rows = f"BEFORE UPDATE ON test_run FOR EACH ROW WHEN ({wrong}) EXECUTE FUNCTION brewair_refuse()"
+        op.execute(f"CREATE TRIGGER test_run_is_fixed {rows}")
+        return
+    refusal = "SELECT RAISE(ABORT, 'test_run may not be changed')"
+    op.execute(f"CREATE TRIGGER test_run_is_fixed BEFORE UPDATE ON test_run WHEN {wrong} BEGIN {refusal}; END")
 
 
 def _seal(table: str) -> None:
