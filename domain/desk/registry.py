@@ -18,7 +18,7 @@ from domain.catalogue.registry import EQUIPMENT
 from domain.desk.actor import Actor
 from domain.desk.door import journal
 from domain.desk.form import Form, identifier
-from domain.errors import InvalidError, NotFoundError
+from domain.errors import ForbiddenError, InvalidError, NotFoundError
 from domain.store.ingest import HELD, REPLAY
 from domain.store.queries import registry as query
 from domain.store.queries import tickets
@@ -217,10 +217,18 @@ def save_customer(
 
 
 def save_site(session: Session, actor: Actor, form: Form, now: datetime, site_id: int | None = None) -> Site:
-    """Create a site of ``customer_id``, or change the fields that the form names. Raises InvalidError, NotFoundError."""
+    """Create a site of ``customer_id``, or change the fields that the form names.
+
+    Whether simulated samples count there (``demo``) only an administrator decides, and where water boils does not change under
+    a test run. Raises InvalidError, NotFoundError, ForbiddenError.
+    """
     new = site_id is None
-    row = Site(created_at=now) if site_id is None else query.site(session, site_id)
+    row = Site(created_at=now, demo=False) if site_id is None else query.site(session, site_id)
     values = _parsed(SITE_FIELDS, form, new=new)
+    if values.get("demo", row.demo) != row.demo and Role.ADMIN not in actor.roles:
+        raise ForbiddenError("Only an administrator decides what is a demo site")
+    if not new and values.get("altitude_m", row.altitude_m) != row.altitude_m and tickets.measured_at(session, row.id):
+        raise InvalidError("A test run at this site is being measured; try again after it", field="altitude_m")
     if new or "customer_id" in form:
         row.customer = query.customer(session, identifier(form, "customer_id"))
         values["customer_id"] = row.customer.id
@@ -231,7 +239,8 @@ def save_site(session: Session, actor: Actor, form: Form, now: datetime, site_id
 def save_machine(session: Session, actor: Actor, form: Form, now: datetime, serial: str | None = None) -> Equipment:
     """Create a machine at ``site_id``, or change the one with ``serial``; its serial number and type stay for ever.
 
-    What it sent before it was registered is taken out of quarantine. Raises InvalidError, NotFoundError.
+    What it sent before it was registered is taken out of quarantine. Only an administrator moves it to a demo site.
+    Raises InvalidError, NotFoundError, ForbiddenError.
     """
     new = serial is None
     row = Equipment(created_at=now) if serial is None else query.machine(session, serial)
@@ -255,7 +264,10 @@ def save_machine(session: Session, actor: Actor, form: Form, now: datetime, seri
     if bound is not None and bound is not row:
         raise InvalidError("{serial} is bound to this topic already", field="binding_topic", serial=bound.serial)
     if new or "site_id" in form:
-        row.site = query.site(session, identifier(form, "site_id"))
+        site = query.site(session, identifier(form, "site_id"))
+        if not new and site.demo and not row.site.demo and Role.ADMIN not in actor.roles:
+            raise ForbiddenError("Only an administrator decides what is a demo site")
+        row.site = site
         values["site_id"] = row.site.id
     rebound = new or after["binding_topic"] != row.binding_topic
     _write(session, actor, now, "machine", row, values, new=new)

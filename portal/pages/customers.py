@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from domain.desk import registry as desk
 from domain.errors import NotFoundError, RefusedError
 from domain.store.queries import registry, search
+from domain.tickets.states import Role
 from portal.deps import FormValues, Page, page_router, refused_form, require
 from portal.equipment_view import MachineLine, line_of
 from portal.errors import status_of
@@ -108,13 +109,14 @@ class SiteView:
 
 @dataclass(frozen=True, slots=True)
 class SiteFormView:
-    """The form of a site; ``id`` is None for a new one of the customer."""
+    """The form of a site; ``id`` is None for a new one of the customer. ``may_demo``: the reader decides what is a demo site."""
 
     form: Form
     id: int | None
     customer_id: int
     customer: str
     regions: tuple[str, ...]
+    may_demo: bool
 
 
 @router.get("/customers")
@@ -217,7 +219,7 @@ def new_site(page: Editor, customer_id: RowId) -> Response:
 @router.post("/customers/{customer_id}/sites")
 def create_site(page: Editor, customer_id: RowId, form: FormValues) -> Response:
     """Adds a site to a customer."""
-    values = {name: form.get(name, "") for name in SITE_FIELDS}
+    values = _site_values(page, form)
     try:
         with page.command() as session:
             sent = values | {"customer_id": str(customer_id)}
@@ -262,7 +264,7 @@ def edit_site(page: Editor, site_id: RowId) -> Response:
 @router.post("/sites/{site_id}")
 def update_site(page: Editor, site_id: RowId, form: FormValues) -> Response:
     """Changes a site."""
-    values = {name: form.get(name, "") for name in SITE_FIELDS}
+    values = _site_values(page, form)
     try:
         with page.command() as session:
             site = desk.save_site(session, page.actor, values, page.now, site_id)
@@ -305,8 +307,17 @@ def _site_line(page: Page, site: Any, machines: Mapping[int, list[search.Machine
     )
 
 
+def _site_values(page: Page, form: FormValues) -> dict[str, str]:
+    """What the form sent; an empty tick means no, unless it was not there to be ticked."""
+    return {name: form.get(name, "") for name in SITE_FIELDS if name != "demo" or "demo" in form or _may_demo(page)}
+
+
+def _may_demo(page: Page) -> bool:
+    return Role.ADMIN in page.actor.roles
+
+
 def _site_form(page: Page, form: Form, site_id: int | None, customer_id: int, *, status: int = 200) -> Response:
     with page.read() as session:
         customer = registry.customer(session, customer_id)
-        view = SiteFormView(form, site_id, customer_id, customer.name, tuple(search.regions(session)))
+        view = SiteFormView(form, site_id, customer_id, customer.name, tuple(search.regions(session)), _may_demo(page))
     return page.show("customers/site_edit.html", view, status=status)

@@ -295,6 +295,12 @@ def measured_run_ids(session: Session) -> list[tuple[int, int]]:
     return [(run_id, ticket_id) for run_id, ticket_id in rows]
 
 
+def measured_at(session: Session, site_id: int) -> bool:
+    """Whether a machine at the site is being measured."""
+    found = select(TestRun.id).join(Equipment, Equipment.serial == TestRun.serial)
+    return session.scalar(found.where(MEASURED, Equipment.site_id == site_id).limit(1)) is not None
+
+
 def measured_run(session: Session, run_id: int) -> TestRun | None:
     """A run that is being measured, locked; None when it has ended in the meantime."""
     query = select(TestRun).where(TestRun.id == run_id, MEASURED).with_for_update(key_share=True)

@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from cli.main import main
 from domain.desk import csv_import, registry
+from domain.desk.actor import Actor
 from domain.desk.csv_import import Report
-from domain.errors import InvalidError, NotFoundError
+from domain.errors import ForbiddenError, InvalidError, NotFoundError
 from domain.store.queries import registry as query
 from domain.store.session import Sessions, open_engine
 from domain.store.tables import Customer, Equipment, Journal, LoginSession, Person, QuarantineRow, Site
-from domain.tickets.states import Action
+from domain.tickets.states import Action, Role
 from portal.auth import password_fits
 from tests.desk_world import World
 
@@ -83,6 +84,47 @@ def test_a_machine_with_a_wrong_field_is_refused_by_that_field(world: World, fie
     assert refused(world, lambda s: registry.save_machine(s, world.actors["manager"], form, world.now)) == field
     with world.read() as session:
         assert query.machine_or_none(session, "SMM-9") is None
+
+
+@pytest.mark.parametrize("who", ["operator", "manager"])
+def test_only_an_administrator_decides_where_simulated_samples_count(world: World, who: str) -> None:
+    actor, admin = world.actors[who], Actor("admin", frozenset((Role.ADMIN,)))
+    new = {"name": "三店", "customer_id": "1"}
+
+    def saved(by: Actor, form: dict[str, str], site_id: int | None = None) -> Site:
+        with world.command() as session:
+            return registry.save_site(session, by, form, world.now, site_id)
+
+    for form, site_id in ((new | {"demo": "1"}, None), ({"demo": "1"}, 1)):
+        with pytest.raises(ForbiddenError, match="administrator"):
+            saved(actor, form, site_id)
+    assert saved(actor, new | {"demo": "0"}).demo is False
+    assert saved(actor, {"demo": "0", "name": "总店"}, 1).name == "总店"
+    assert saved(admin, {"demo": "1"}, 2).demo is True
+    assert told(world)[-1].detail["changes"] == {"demo": [False, True]}
+    with pytest.raises(ForbiddenError, match="administrator"):
+        saved(actor, {"demo": "0"}, 2)
+    with pytest.raises(ForbiddenError, match="administrator"):
+        in_one(world, lambda s: registry.save_machine(s, actor, {"site_id": "2"}, world.now, "SMM-1"))
+    in_one(world, lambda s: registry.save_machine(s, admin, {"site_id": "2"}, world.now, "SMM-1"))
+
+
+def test_the_altitude_of_a_site_stays_while_a_machine_there_is_measured(world: World) -> None:
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    manager = world.actors["manager"]
+
+    def moved_to(altitude: str, site_id: int = 1) -> float:
+        with world.command() as session:
+            form = {"altitude_m": altitude, "region": "城南"}
+            return registry.save_site(session, manager, form, world.now, site_id).altitude_m
+
+    assert refused(world, lambda s: registry.save_site(s, manager, {"altitude_m": "9"}, world.now, 1)) == "altitude_m"
+    assert (moved_to("0"), moved_to("9", site_id=2)) == (0.0, 9.0)
+    world.tick(hours=25)
+    assert moved_to("9") == 9.0
+    assert told(world)[-1].detail["changes"] == {"altitude_m": [0.0, 9.0]}
 
 
 def test_a_machine_keeps_its_serial_and_type_for_ever(world: World) -> None:

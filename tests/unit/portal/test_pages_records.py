@@ -503,8 +503,17 @@ def test_editing_a_customer_keeps_the_number_that_the_form_never_shows(site: Por
     assert number() == ""
 
 
-def test_a_customer_gets_sites_and_machines(client_of: ClientOf) -> None:
-    client = client_of(Role.OPERATOR)
+def also_admin(site: PortalSite, client_of: ClientOf) -> TestClient:
+    """The manager, who is administrator too."""
+    with site.sessions.command() as session:
+        person = registry.person_by_login(session, Role.MANAGER.value)
+        assert person is not None
+        person.roles = [*person.roles, Role.ADMIN.value]
+    return client_of(Role.MANAGER)
+
+
+def test_a_customer_gets_sites_and_machines(site: PortalSite, client_of: ClientOf) -> None:
+    client = also_admin(site, client_of)
     customer = post(client, "/customers", name="新客户", contact="李", phone="13700001111").headers["location"]
     place = post(client, f"{customer}/sites", name="一店", region="华东", altitude_m="1500", demo="1").headers[
         "location"
@@ -516,6 +525,21 @@ def test_a_customer_gets_sites_and_machines(client_of: ClientOf) -> None:
     assert post(client, place, name="总店", altitude_m="0").status_code == 303
     assert "演示站点" not in text_of(client.get(place)), "an empty tick means no"
     assert post(client, "/customers/999999/sites", name="x").status_code == 404
+
+
+def test_only_an_administrator_decides_what_is_a_demo_site(site: PortalSite, client_of: ClientOf) -> None:
+    admin, operator = also_admin(site, client_of), client_of(Role.OPERATOR)
+    demo = post(admin, "/customers/2/sites", name="一店", altitude_m="0", demo="1").headers["location"]
+    plain = post(operator, "/customers/2/sites", name="二店", altitude_m="0").headers["location"]
+    assert 'name="demo"' in admin.get(f"{demo}/edit").text
+    assert 'name="demo"' not in operator.get(f"{demo}/edit").text
+    assert post(operator, demo, name="总店", altitude_m="10").status_code == 303
+    assert "演示站点" in text_of(operator.get(demo)), "the form has no such field: it stays as it is"
+    for address in (plain, "/customers/2/sites"):
+        refused = post(operator, address, name="三店", altitude_m="0", demo="1")
+        assert refused.status_code == 403
+        assert "三店" in refused.text
+    assert "演示站点" not in text_of(operator.get(plain))
 
 
 # ----------------------------------------------------------------------------------------------------------------- people
