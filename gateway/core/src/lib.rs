@@ -1,0 +1,7 @@
+//! The compiled path of the gateway: the ordinary message, and only that.
+//!
+//! What is not ordinary (an odd payload, a rule about to raise or clear, a machine nobody has registered) is handed back
+//! untouched, and the Python that is the reference of all this decides.
+
+pub mod json;
+pub mod sample;
