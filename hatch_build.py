@@ -1,8 +1,10 @@
-"""Build hook: fetches the front-end packages named in package-lock.json and puts the few files that the
-portal serves into ``portal/static/vendor``, with the licence of each package.
+"""Build hook: what brewair needs beside its Python files.
 
-The folder is produced, never edited and not in git; ``versions.json`` in it says what it holds, so that a
-second build with the same lock file needs no npm.
+The front-end packages named in package-lock.json: the few files that the portal serves are put into
+``portal/static/vendor``, with the licence of each package. The folder is produced, never edited and not in git;
+``versions.json`` in it says what it holds, so that a second build with the same lock file needs no npm.
+
+The compiled core of the gateway (``gateway/core``), where Rust's cargo is there; without it Python does that work.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,17 +61,58 @@ OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SO
 """
 
 
-class FrontEndPackagesHook(BuildHookInterface[Any]):
+CORE = Path("gateway/core")
+CORE_FILE = {"darwin": "libbrewair_core.dylib", "win32": "brewair_core.dll"}.get(sys.platform, "libbrewair_core.so")
+CORE_STAMP = "built.txt"
+
+
+class BuildHook(BuildHookInterface[Any]):
     """Hatchling calls ``initialize`` before it collects files: wheel, editable install and sdist."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Makes ``portal/static/vendor`` agree with package-lock.json."""
+        """Makes ``portal/static/vendor`` agree with package-lock.json, and the core with its sources."""
         root = Path(self.root)
         if not is_current(root):
             self.app.display_waiting("fetching the front-end packages")
             refresh(root)
+        if self.target_name == "sdist":
+            return
+        why_not = build_core(root / CORE)
+        if why_not:
+            self.app.display_warning(f"the gateway's compiled core was not built ({why_not}); Python does its work")
+        else:
+            from packaging.tags import sys_tags  # comes with hatchling
+
+            # The library is loaded by ctypes: it fits every Python of this platform.
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{next(sys_tags()).platform}"
+
+
+def build_core(folder: Path) -> str:
+    """Makes the library agree with its sources; returns why that was not possible, "" where it was."""
+    library, stamp = folder / CORE_FILE, folder / CORE_STAMP
+    digest = hashlib.sha256()
+    for path in (*sorted((folder / "src").glob("*.rs")), folder / "Cargo.toml"):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    if library.exists() and stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return ""
+    # What was built from other sources must not be loaded.
+    library.unlink(missing_ok=True)
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        return "there is no cargo"
+    with tempfile.TemporaryDirectory(prefix="brewair-core-") as target:
+        command = [cargo, "build", "--release", "--offline", "--quiet", "--target-dir", target]
+        built = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if built.returncode != 0:
+            return f"cargo ended with status {built.returncode}: {built.stderr.strip()[-500:]}"
+        put((Path(target) / "release" / CORE_FILE).read_bytes(), library)
+        put(digest.hexdigest().encode(), stamp)
+    return ""
 
 
 def lock_digest(root: Path) -> str:

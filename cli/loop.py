@@ -36,6 +36,7 @@ from domain.store.session import Sessions, open_engine
 from domain.store.tables import Ticket
 from domain.telemetry.stores import open_telemetry
 from domain.tickets.states import Action, Role, State
+from gateway.core.library import compiled
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
 from gateway.ingest.spool import Checkpoint, Spool
@@ -91,6 +92,7 @@ class Loop:
             zone=settings.timezone,
             shards=settings.shards,
             keep_s=settings.spool_keep_s,
+            compiled=compiled(settings),
         )
 
     def attach(self, fleet: Fleet, stack: ExitStack, acks: Path | None = None) -> Bus:
@@ -146,8 +148,8 @@ class Loop:
         assert receiver is not None
         while not enough():
             batch = receiver.receive(POLL_S)
-            if batch.messages:
-                self.pipeline.accept(batch.messages)
+            if batch.count:
+                self.pipeline.take_in(batch)
                 receiver.ack(batch)
                 self._taken += sum(self._is_ours(message) for message in batch.messages)
                 deadline = self._wall.monotonic() + MEET_WITHIN_S

@@ -135,6 +135,12 @@ SETTINGS: Mapping[str, Setting] = {
     "BREWAIR_MQTT_RECEIVER": Setting(
         "mqtt_receiver", "native", _choice("native", "paho"), "which MQTT receiver the gateway uses"
     ),
+    "BREWAIR_GATEWAY_CORE": Setting(
+        "gateway_core",
+        "auto",
+        _choice("auto", "compiled", "python"),
+        "what works off ordinary messages; auto: compiled where it was built",
+    ),
     "BREWAIR_SPOOL_DIR": Setting("spool_dir", "", _path, "spool; default spool/ in the data folder"),
     "BREWAIR_SPOOL_MAX_BYTES": Setting("spool_max_bytes", "8GiB", _size, "spool size at which the policy applies"),
     "BREWAIR_SPOOL_KEEP": Setting("spool_keep_s", "1h", _seconds, "how long written segments are kept for refilling"),
@@ -169,6 +175,7 @@ class Settings:
     mqtt_cert_file: Path | None
     mqtt_key_file: Path | None
     mqtt_receiver: str
+    gateway_core: str
     spool_dir: Path
     spool_max_bytes: int
     spool_keep_s: float

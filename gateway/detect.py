@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -18,17 +18,18 @@ from sqlalchemy.orm import Session
 
 from domain.clock import SystemClock
 from domain.desk.intake import record_findings
-from domain.desk.verification import append_samples
+from domain.desk.verification import append_samples, measured_serials
 from domain.errors import UnavailableError
 from domain.findings import Finding
 from domain.readings import Reading
 from domain.store import ingest as store
 from domain.store.ingest import Held
 from domain.store.session import Sessions
+from gateway.core import library as core
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
-from gateway.ingest.spool import READ_BYTES, Spool
+from gateway.ingest.spool import READ_BYTES, Spool, body_at
 from gateway.machines import Machines
 from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
 from gateway.samples import RAW_BYTES
@@ -37,6 +38,8 @@ SNAPSHOT_S = 5.0
 """How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
 PENDING_READINGS = 20_000
 """So many readings wait for SQL in memory; more stay in the spool."""
+PENDING_BYTES = 64 << 20
+"""So much of the spool is folded before SQL has taken the consequences."""
 
 Effect = Callable[[Session], object]
 
@@ -45,7 +48,10 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Effects:
-    """What the messages since the last commit brought about."""
+    """What the messages since the last commit brought about. ``readings`` are those that Python has decoded; of what the compiled
+    core has folded since ``position`` the evidence is read from the spool once more, if a test run is being measured."""
+
+    position: int
 
     findings: list[Finding] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -69,7 +75,7 @@ class Detection:
         self._guard = guard
         self._gateway, self._spool, self._decoder, self._sessions = gateway, spool, decoder, sessions
         self._machines = machines
-        self._effects = Effects()
+        self._effects = Effects(self.position)
         self._time = SystemClock().monotonic
         self._snapshot_at = self._time() + SNAPSHOT_S
 
@@ -81,6 +87,7 @@ class Detection:
         life, _, position = kept.partition(":")
         known = life == self._spool.id
         self.position = self.committed = min(int(position), self._spool.end) if known else self._spool.start
+        self._effects = Effects(self.position)
         self._machines.restore(dumps)
         return at
 
@@ -96,20 +103,40 @@ class Detection:
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Fold one chunk; False where there was none, or while too much waits for SQL."""
-        if len(self._effects.readings) >= PENDING_READINGS:
+        if len(self._effects.readings) >= PENDING_READINGS or self.position - self._effects.position >= PENDING_BYTES:
             return False
+        if self._machines.compiled and not self._guard.careful(self.position):
+            begin, buffer = self._spool.read_raw(self.position, max_bytes)
+            if buffer and self._fold_ordinary(begin, buffer):
+                return True
         chunk = self._spool.read(self.position, max_bytes)
-        objects, unusable = 0, self.quarantined.total()
         for position, record in self._guard.through(chunk, self._leave_out):
-            message = Message.unpack(record)
-            said = self._decoder.decode(message)
-            objects += len(said)
-            for decoded in said:
-                self._take(position, message, decoded)
+            self._fold_here(position, record)
+        self._machines.settle()
         self._guard.leave(chunk.end)
-        self.decoded += max(0, objects - (self.quarantined.total() - unusable))
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
+
+    def _fold_ordinary(self, begin: int, buffer: bytes) -> bool:
+        """Let the compiled core fold what it can of ``buffer``, and the rest here; False where nothing in it is whole."""
+        self._guard.enter(begin + len(buffer))
+        folded = self._machines.take(buffer)
+        for at, done in folded.odd:
+            self._fold_here(begin + at, body_at(buffer, at), done)
+        self._machines.settle()
+        self._guard.leave(begin + len(buffer))
+        self.decoded += folded.samples
+        if folded.consumed:
+            self.position = begin + folded.consumed
+        return folded.consumed > 0
+
+    def _fold_here(self, position: int, record: bytes, done: int = 0) -> None:
+        """One message, of which the first ``done`` samples are folded already."""
+        message, unusable = Message.unpack(record), self.quarantined.total()
+        said = self._decoder.decode(message)[done:]
+        for decoded in said:
+            self._take(position, message, decoded)
+        self.decoded += max(0, len(said) - (self.quarantined.total() - unusable))
 
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
         """Let the rules notice who is silent; not while there is a backlog."""
@@ -130,7 +157,8 @@ class Detection:
         it cannot hold up the others.
         """
         snapshot = snapshot or self._time() >= self._snapshot_at
-        moved = snapshot and (self.position != self.committed or bool(self._machines.changed))
+        moved = snapshot and (self.position != self.committed or self._machines.changed)
+        self._machines.listen()
         seen = dict(self._machines.seen)
         if not (moved or seen or self._waiting()):
             return
@@ -144,7 +172,7 @@ class Detection:
                 store.save_cursor(session, self._gateway, place, now)
 
         self._commit(now, keep)
-        self._effects = Effects()
+        self._effects = Effects(self.position)
         self._machines.seen.clear()
         if moved:
             self._machines.kept(dumps)
@@ -218,16 +246,43 @@ class Detection:
         effects = self._effects
         if effects.findings:
             yield "findings", partial(record_findings, findings=effects.findings, now=now)
-        if effects.readings:
-            yield "samples", partial(append_samples, readings=effects.readings, now=now)
+        yield "samples", partial(self._append_samples, now=now)
         yield from self._small(now)
+
+    def _append_samples(self, session: Session, now: datetime) -> None:
+        """Evidence of the runs that are being measured."""
+        measured = measured_serials(session)
+        if not measured:
+            return
+        readings = [reading for reading in self._effects.readings if reading.serial in measured]
+        append_samples(session, [*readings, *self._read_again(measured)], now)
+
+    def _read_again(self, serials: Sequence[str]) -> Iterator[Reading]:
+        """What the compiled core has folded of these machines since the last commit."""
+        position = self._effects.position if self._machines.compiled else self.position
+        while position < self.position:
+            begin, buffer = self._spool.read_raw(position, min(READ_BYTES, self.position - position))
+            places, looked_at = core.pick(buffer, serials)
+            yield from self._readings(body_at(buffer, at) for at in places)
+            if looked_at:
+                position = begin + looked_at
+            else:  # damaged, or cut: what was read here record by record is known by its identity
+                chunk = self._spool.read(begin, READ_BYTES)
+                yield from (one for one in self._readings(body for _, body in chunk.records) if one.serial in serials)
+                position = max(chunk.end, begin + 1)
+
+    def _readings(self, records: Iterable[bytes]) -> Iterator[Reading]:
+        for record in records:
+            said = self._decoder.decode(Message.unpack(record))
+            yield from (_as_the_machine_said(one) for one in said if isinstance(one, Reading))
 
     def _one_by_one(self, now: datetime) -> Iterator[tuple[str, Effect]]:
         effects = self._effects
         for finding in effects.findings:
             yield f"finding {finding}", partial(record_findings, findings=[finding], now=now)
-        for serial in sorted({reading.serial for reading in effects.readings}):
-            own = [reading for reading in effects.readings if reading.serial == serial]
+        readings = [*effects.readings, *self._read_again(sorted(self._machines.registry.units))]
+        for serial in sorted({reading.serial for reading in readings}):
+            own = [reading for reading in readings if reading.serial == serial]
             yield f"samples of {serial}", partial(append_samples, readings=own, now=now)
         yield from self._small(now)
 

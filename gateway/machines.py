@@ -6,12 +6,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import orjson
 import structlog
 
 from domain import wire
+from domain.catalogue.model import ModelCard
 from domain.catalogue.registry import card_of
 from domain.clock import from_ms, to_ms
 from domain.detection.engine import Detector
@@ -19,7 +21,10 @@ from domain.errors import NotFoundError
 from domain.findings import Finding
 from domain.readings import Reading
 from domain.store.ingest import Machine, Seen
+from gateway.core import library as core
+from gateway.core.programs import spec_of
 from gateway.messages import Birth, Registry, Status, Unit
+from gateway.samples import AHEAD_MS, OLDEST_MS
 
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
@@ -55,35 +60,77 @@ def _zone(name: str, default: ZoneInfo) -> ZoneInfo:
         return default
 
 
-class Machines:
-    """One rule engine per registered machine. Belongs to one thread."""
+class _Home(NamedTuple):
+    """Where a machine lives in the compiled core: under the topic of its telemetry, by a spec of its nameplate."""
 
-    def __init__(self) -> None:
+    topic: str
+    spec: int
+
+
+class Machines:
+    """One rule engine per registered machine. Belongs to one thread.
+
+    With ``compiled`` the machines of the native convention live in the compiled core, which folds their ordinary samples (see
+    ``take``). Whatever else is asked about one borrows its memory for a :class:`Detector` here; ``settle`` brings it home.
+    """
+
+    def __init__(self, *, compiled: bool = False) -> None:
         self.registry = Registry()
         self.seen: dict[str, Seen] = {}
         """What is new since the last flush."""
-        self.changed: set[str] = set()
-        """Machines whose rule state differs from the one that was kept last."""
         self.watermark_ms = 0
         """The latest device time taken in."""
-        self._detectors: dict[str, Detector] = {}
-        self._dumps: dict[str, dict[str, Any]] = {}
-        self._heard_ms: dict[str, int] = {}
         self.skew_ms: dict[str, int] = {}
         """Receipt minus the machine's own time, of its latest sample; the way here counts as skew too."""
+        self._changed: set[str] = set()
+        self._detectors: dict[str, Detector] = {}
+        self._kept: dict[str, bytes] = {}
+        """Memories as JSON: of machines that have not spoken yet, and where one begins anew whose rules broke."""
+        self._asleep: set[str] = set()
+        """Machines of an earlier life that have not been looked at in this one: they may be silent, too."""
+        self._heard_ms: dict[str, int] = {}
+        self._compiled = compiled
+        self._fleet = _new_fleet() if compiled else None
+        self._specs: dict[ModelCard, int | None] = {}
+        self._homes: dict[str, _Home] = {}
 
     def restore(self, dumps: Mapping[str, dict[str, Any]]) -> None:
         """Begin with the rule states of an earlier life."""
-        self._dumps = dict(dumps)
+        self._kept = {serial: orjson.dumps(dump) for serial, dump in dumps.items()}
+        self._asleep = set(dumps)
         self._detectors.clear()
-        self.changed.clear()
+        self._changed.clear()
+        if self._compiled:
+            self._fleet, self._specs, self._homes = _new_fleet(), {}, {}
+            self._move_in()
 
     def use(self, registry: Registry) -> None:
         """Work with another registry; a machine that became another model goes on with its memory and the new card."""
         before, self.registry = self.registry, registry
-        for serial in list(self._detectors):
+        for serial in {*self._detectors, *self._homes}:
             if _nameplate(registry.units.get(serial)) != _nameplate(before.units.get(serial)):
-                self._dumps[serial] = self._detectors.pop(serial).dump()
+                self._move_out(serial)
+        self._move_in()
+
+    @property
+    def changed(self) -> bool:
+        """Whether a rule state differs from the one that was kept last."""
+        return bool(self._changed) or (self._fleet is not None and self._fleet.changed > 0)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether ``take`` can be called."""
+        return self._fleet is not None
+
+    def take(self, chunk: bytes) -> core.Folded:
+        """Fold the ordinary samples in a chunk of the spool. Raises CoreFailed.
+
+        What is odd comes back: it has to be decoded and folded here, and then ``settle`` called.
+        """
+        assert self._fleet is not None
+        folded = self._fleet.take(chunk)
+        self.watermark_ms = max(self.watermark_ms, folded.watermark_ms)
+        return folded
 
     def fold(self, reading: Reading) -> tuple[Finding, ...]:
         """Take in a reading; returns what it raised and cleared."""
@@ -94,8 +141,9 @@ class Machines:
             findings = detector.fold(reading)
         except Exception:
             del self._detectors[reading.serial]  # half-changed: the next reading starts from what was kept last
+            self._move_in(reading.serial)
             raise
-        self.changed.add(reading.serial)
+        self._changed.add(reading.serial)
         heard_ms = reading.ts if reading.recv_ms is None else reading.recv_ms
         seen = self._hear(reading.serial, heard_ms)
         if not reading.backfill:
@@ -106,15 +154,28 @@ class Machines:
             seen.run_state = detector.state
         return findings
 
+    def settle(self) -> None:
+        """Bring the memories home that were borrowed from the compiled core."""
+        if self._fleet is None:
+            return
+        for serial in [serial for serial in self._detectors if serial in self._homes]:
+            memory, changed = self._detectors[serial].dump(), serial in self._changed
+            home = self._homes[serial]
+            if self._fleet.put(serial, home.topic, home.spec, memory=memory, changed=changed):
+                del self._detectors[serial]
+                self._changed.discard(serial)
+                self._kept.pop(serial, None)
+            else:
+                log.error("memory_not_taken", serial=serial)
+                del self._homes[serial]  # it stays here
+
     def told(self, news: Birth | Status) -> None:
         """Take in a birth or a state. What was retained is no sign of life."""
         if isinstance(news, Birth):
             seen = self.seen.setdefault(news.serial, Seen())
             seen.fw, seen.simulated, seen.interval_s = news.fw, news.simulated, news.interval_s or seen.interval_s
-            detector = self._detector(news.serial)
-            if detector is not None and news.interval_s is not None:
-                detector.interval_s = news.interval_s
-                self.changed.add(news.serial)
+            if news.interval_s is not None:
+                self._pace(news.serial, news.interval_s)
         elif not news.retained and news.online:
             self._hear(news.serial, news.recv_ms)
         elif not news.online and not (news.retained and news.serial in self._heard_ms):
@@ -123,19 +184,33 @@ class Machines:
     def silent(self, now: datetime, listening_since: datetime | None) -> list[Finding]:
         """Who has been silent too long (R01). Silence before ``listening_since`` is our own and proves nothing."""
         now_ms = to_ms(now)
-        alone = _alone(self._detectors, self.registry, self._heard_ms, now_ms)
+        for serial in self._asleep - self._homes.keys():
+            self._detector(serial)
+        self._asleep.clear()
+        rhythms: dict[str, tuple[int, float | None]] = {
+            serial: (self._heard_ms.get(serial, 0), detector.interval_s) for serial, detector in self._detectors.items()
+        }
+        suspects = list(self._detectors)
+        if self._fleet is not None and (quiet := self._fleet.silent(now_ms, PATIENCE_MS, RAISE_MS)):
+            self.listen()
+            suspects += quiet
+            for serial, (heard_ms, interval_s) in self._fleet.tell(core.RHYTHMS).items():
+                rhythms[serial] = (max(heard_ms or 0, self._heard_ms.get(serial, 0)), interval_s)
+        alone = _alone(rhythms, self.registry, now_ms) if suspects else {}
         findings: list[Finding] = []
-        for serial, detector in self._detectors.items():
+        for serial in suspects:
             if listening_since is not None:
                 listened_ms = now_ms - to_ms(listening_since)
-                if listened_ms < _patience_ms(detector) + RAISE_MS:
+                if listened_ms < _patience_ms(rhythms[serial][1]) + RAISE_MS:
                     continue
-            said = detector.tick(now_ms, peers_online=alone.get(serial))
-            if said:
+            detector = self._detector(serial)
+            said = detector.tick(now_ms, peers_online=alone.get(serial)) if detector else ()
+            if detector and said:
                 findings.extend(said)
-                self.changed.add(serial)
+                self._changed.add(serial)
                 seen = self.seen.setdefault(serial, Seen())
                 seen.online, seen.run_state = False, detector.state
+        self.settle()
         return findings
 
     def rearm(self, serial: str, at: datetime) -> tuple[Finding, ...]:
@@ -143,18 +218,38 @@ class Machines:
         detector = self._detector(serial)
         at_ms = to_ms(at)
         if detector is None or not any(finding.raised_at <= at_ms for finding in detector.open_findings):
+            self.settle()
             return ()
-        self.changed.add(serial)
-        return detector.rearm(at_ms)
+        self._changed.add(serial)
+        said = detector.rearm(at_ms)
+        self.settle()
+        return said
+
+    def listen(self) -> None:
+        """Take up what the compiled core has heard: ``seen`` and ``skew_ms`` are whole then."""
+        if self._fleet is None:
+            return
+        for serial, news in self._fleet.tell(core.NEWS).items():
+            seen = self._hear(serial, news["heard_ms"])
+            if news["last_ts"] is None:
+                continue
+            self.skew_ms[serial] = news["skew_ms"]
+            newer = seen.last_ts_ms is None or news["last_ts"] >= seen.last_ts_ms
+            seen.latest = {**seen.latest, **news["latest"]} if newer else {**news["latest"], **seen.latest}
+            if newer:
+                seen.last_ts_ms, seen.run_state = news["last_ts"], news["state"]
 
     def dumps(self) -> dict[str, dict[str, Any]]:
         """The rule states that changed."""
-        return {serial: self._detectors[serial].dump() for serial in self.changed if serial in self._detectors}
+        here = {serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors}
+        return here if self._fleet is None else {**self._fleet.tell(core.MEMORIES), **here}
 
     def kept(self, dumps: Mapping[str, dict[str, Any]]) -> None:
-        """These states are safe now."""
-        self._dumps.update(dumps)
-        self.changed -= dumps.keys()
+        """These states, all that changed, are safe now."""
+        if self._fleet is not None:
+            self._fleet.kept()
+        self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items() if serial not in self._homes})
+        self._changed -= dumps.keys()
 
     def _hear(self, serial: str, heard_ms: int) -> Seen:
         seen = self.seen.setdefault(serial, Seen())
@@ -164,42 +259,90 @@ class Machines:
             seen.online = True
         return seen
 
+    def _pace(self, serial: str, interval_s: float) -> None:
+        if serial in self._homes and serial not in self._detectors and self._fleet is not None:
+            self._fleet.interval(serial, interval_s)
+            return
+        detector = self._detector(serial)
+        if detector is not None:
+            detector.interval_s = interval_s
+            self._changed.add(serial)
+
     def _detector(self, serial: str) -> Detector | None:
         found = self._detectors.get(serial)
         unit = self.registry.units.get(serial)
         if found is not None or unit is None:
             return found
-        try:
-            card = dataclasses.replace(card_of(unit.type, unit.model), site_altitude_m=unit.altitude_m)
-        except NotFoundError as error:
-            log.warning("machine_without_card", serial=serial, why=str(error))
+        card = _card(unit)
+        if card is None:
             return None
-        dumped = self._dumps.get(serial)
-        found = Detector(card, serial) if dumped is None else Detector.load(card, serial, dumped)
+        if self._fleet is not None and serial in self._homes:
+            memory = self._fleet.lend(serial)
+            self._kept[serial] = orjson.dumps(memory)  # should the rules break, it goes on from here
+        kept = self._kept.get(serial)
+        found = Detector(card, serial) if kept is None else Detector.load(card, serial, orjson.loads(kept))
         if found.interval_s is None:
             found.interval_s = unit.interval_s
         self._detectors[serial] = found
         return found
 
+    def _move_in(self, *serials: str) -> None:
+        """Give machines, or all that can live there, to the compiled core."""
+        if self._fleet is None:
+            return
+        for serial in serials or self.registry.units:
+            unit = self.registry.units.get(serial)
+            if unit is None or unit.convention or (not serials and serial in self._homes) or serial in self._detectors:
+                continue
+            card = _card(unit)
+            if card is None:
+                continue
+            if card not in self._specs:
+                said = spec_of(card)
+                self._specs[card] = None if said is None else self._fleet.add_spec(said)
+            spec = self._specs[card]
+            topic = wire.up(unit.type, serial, "telemetry")
+            memory = orjson.loads(self._kept.get(serial, b"null"))
+            if spec is not None and self._fleet.put(serial, topic, spec, interval_s=unit.interval_s, memory=memory):
+                self._homes[serial] = _Home(topic, spec)
+                self._kept.pop(serial, None)
 
-def _nameplate(unit: Unit | None) -> tuple[str, str, float] | None:
-    return (unit.type, unit.model, unit.altitude_m) if unit else None
+    def _move_out(self, serial: str) -> None:
+        """Keep a machine's memory here, until it moves in again under another nameplate, or for good."""
+        if serial in self._detectors:
+            self._kept[serial] = orjson.dumps(self._detectors.pop(serial).dump())
+        elif self._fleet is not None and serial in self._homes:
+            self._kept[serial] = orjson.dumps(self._fleet.lend(serial))
+        self._homes.pop(serial, None)
 
 
-def _patience_ms(detector: Detector) -> int:
-    return max(round(3000 * (detector.interval_s or UNKNOWN_INTERVAL_S)), PATIENCE_MS)
+def _new_fleet() -> core.Fleet:
+    return core.Fleet(OLDEST_MS, AHEAD_MS)
 
 
-def _alone(
-    detectors: Mapping[str, Detector], registry: Registry, heard_ms: Mapping[str, int], now_ms: int
-) -> dict[str, bool | None]:
-    """For each machine whether others of its site are heard; None where it has no neighbours."""
+def _card(unit: Unit) -> ModelCard | None:
+    try:
+        return dataclasses.replace(card_of(unit.type, unit.model), site_altitude_m=unit.altitude_m)
+    except NotFoundError as error:
+        log.warning("machine_without_card", serial=unit.serial, why=str(error))
+        return None
+
+
+def _nameplate(unit: Unit | None) -> tuple[str, str, float, str] | None:
+    return (unit.type, unit.model, unit.altitude_m, unit.convention) if unit else None
+
+
+def _patience_ms(interval_s: float | None) -> int:
+    return max(round(3000 * (interval_s or UNKNOWN_INTERVAL_S)), PATIENCE_MS)
+
+
+def _alone(rhythms: Mapping[str, tuple[int, float | None]], registry: Registry, now_ms: int) -> dict[str, bool | None]:
+    """For each machine whether others of its site are heard; None where it has no neighbours. ``rhythms``: when each was heard
+    last (ms), and its interval (s)."""
     neighbours: Counter[int] = Counter()
     audible: Counter[int] = Counter()
-    heard = {
-        serial: now_ms - heard_ms.get(serial, 0) < _patience_ms(detector) for serial, detector in detectors.items()
-    }
-    sites = {serial: registry.units[serial].site_id for serial in detectors if serial in registry.units}
+    heard = {serial: now_ms - heard_ms < _patience_ms(interval_s) for serial, (heard_ms, interval_s) in rhythms.items()}
+    sites = {serial: registry.units[serial].site_id for serial in rhythms if serial in registry.units}
     for serial, site in sites.items():
         neighbours[site] += 1
         audible[site] += heard[serial]

@@ -29,6 +29,7 @@ from gateway.detect import Detection
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
+from gateway.ingest.receiver import Batch
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.ingest.writer import Writer
 from gateway.machines import Machines, registry_of
@@ -50,7 +51,7 @@ class Pipeline:
     """Everything between a received message and its consequences.
 
     ``publish`` sends commands to machines. ``listening_since`` is set by who keeps the connection: silence before it is the
-    gateway's own; None means that nothing was ever missed.
+    gateway's own; None means that nothing was ever missed. ``compiled``: ordinary messages go through the compiled core.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class Pipeline:
         zone: ZoneInfo,
         shards: frozenset[int] = frozenset(range(16)),
         keep_s: float = 3600.0,
+        compiled: bool = False,
     ) -> None:
         self.spool, self.telemetry = spool, telemetry
         self.listening_since: datetime | None = None
         self.registry = Registry()
-        self.machines = Machines()
+        self.machines = Machines(compiled=compiled)
         self.accepted = self.refused_points = 0
         self._sessions, self._clock, self._publish = sessions, clock, publish
         self._zone, self._shards, self._keep = zone, shards, timedelta(seconds=keep_s)
@@ -86,6 +88,7 @@ class Pipeline:
             on_refused=self.refused,
             now_ms=lambda: to_ms(self.now()),
             guard=self._guards[1],
+            compiled=compiled,
         )
         self._accepting = threading.Lock()
         self._wall = SystemClock()
@@ -102,9 +105,13 @@ class Pipeline:
 
     def accept(self, messages: Sequence[Message]) -> None:
         """Make messages durable; after this they may be acknowledged. Raises UnavailableError: then they may not."""
+        self.take_in(Batch.of(messages))
+
+    def take_in(self, batch: Batch) -> None:
+        """The same for a batch of a receiver."""
         with self._accepting:
-            self.spool.append([message.pack() for message in messages])
-            self.accepted += len(messages)
+            self.spool.append_block(batch.block)
+            self.accepted += batch.count
 
     def store(self) -> bool:
         """Bring one chunk into the telemetry store; False where there was none."""

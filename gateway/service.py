@@ -25,6 +25,7 @@ from domain.store.session import Sessions, open_engine
 from domain.telemetry.stores import open_telemetry
 from gateway import metrics
 from gateway.adapters.registry import ADAPTERS
+from gateway.core.library import compiled
 from gateway.ingest.dropped import Dropped
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
@@ -91,6 +92,7 @@ class Gateway:
             zone=settings.timezone,
             shards=settings.shards,
             keep_s=settings.spool_keep_s,
+            compiled=compiled(settings),
         )
         self.pipeline.listening_since = NEVER
 
@@ -133,16 +135,16 @@ class Gateway:
         spool = self.patience["spool"]
         while not self._stop.is_set():
             batch = self.receiver.receive(POLL_S)
-            self.received += len(batch.messages)
+            self.received += batch.count
             if self.receiver.connected != was_connected:
                 was_connected = self.receiver.connected
                 self.pipeline.listening_since = self._clock.now() if was_connected else NEVER
-            while batch.messages and not self._stop.is_set():
+            while batch.count and not self._stop.is_set():
                 with spool:
-                    self.pipeline.accept(batch.messages)
+                    self.pipeline.take_in(batch)
                 if spool.well:
                     self.receiver.ack(batch)
-                    self.acknowledged += len(batch.messages)
+                    self.acknowledged += batch.count
                     break
                 self.receiver.idle(spool.pause_s)
                 self._stop.wait(spool.pause_s)

@@ -53,6 +53,11 @@ def append_samples(session: Session, readings: Iterable[Reading], now: datetime)
     return sum(evidence.append(session, run, by_serial[run.serial], now) for run in runs)
 
 
+def measured_serials(session: Session) -> list[str]:
+    """Machines whose runs are being measured."""
+    return query.measured_serials(session)
+
+
 def judge_run(session: Session, run: TestRun, *, ended: bool) -> Verdict:
     """Judge the samples so far by the run's own plan; re-computable at any time with the same answer.
 

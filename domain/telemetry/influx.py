@@ -174,7 +174,10 @@ class InfluxTelemetry:
 
     def write(self, readings: Sequence[Reading]) -> None:
         """One request for all; a point that can never be written is cut out and told to ``on_refused``."""
-        lines = [line for reading in readings if (line := line_of(reading))]
+        self.write_lines(b"\n".join([line for reading in readings if (line := line_of(reading))]))
+
+    def write_lines(self, lines: bytes) -> None:
+        """The same for line protocol that somebody else has made: a line break between two lines."""
         budget = [SEARCH_REQUESTS]
         waiting = [lines] if lines else []
         while waiting:
@@ -230,16 +233,16 @@ class InfluxTelemetry:
 
     # --- writing
 
-    def _send(self, lines: list[bytes], budget: list[int]) -> Iterable[list[bytes]]:
-        """Write ``lines``; give back the lists that still have to be written (empty when all is done)."""
+    def _send(self, lines: bytes, budget: list[int]) -> Iterable[bytes]:
+        """Write ``lines``; give back what still has to be written (nothing when all is done)."""
         try:
             self._ask(
                 lambda client: client.write_api(write_options=SYNCHRONOUS).write(
-                    bucket=self._bucket, org=self._org, record=b"\n".join(lines), write_precision=WritePrecision.MS
+                    bucket=self._bucket, org=self._org, record=lines, write_precision=WritePrecision.MS
                 )
             )
         except _NotWritten as refusal:
-            return self._after(refusal, lines, budget)
+            return [b"\n".join(rest) for rest in self._after(refusal, lines.split(b"\n"), budget)]
         self.answers["204"] += 1
         return ()
 

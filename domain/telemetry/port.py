@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from domain.readings import Reading, Value
 
@@ -86,4 +86,13 @@ class Telemetry(Protocol):
 
     def close(self) -> None:
         """Give back connections; the store is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class LineStore(Protocol):
+    """A store that takes line protocol as it is, besides readings."""
+
+    def write_lines(self, lines: bytes) -> None:
+        """Store points written as InfluxDB's line protocol, time in ms, a line break between two; as ``write`` otherwise."""
         ...

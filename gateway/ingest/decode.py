@@ -33,7 +33,8 @@ class Decoder:
         self.strangers: Counter[str] = Counter()
         self._adapters = tuple(adapters)
         self._known_only = known_only
-        self._simulated: dict[str, bool] = {}
+        self.simulated: dict[str, bool] = {}
+        """What machines have called themselves."""
 
     def decode(self, message: Message) -> list[Decoded]:
         """What the message says, object by object."""
@@ -67,8 +68,8 @@ class Decoder:
         if unit is None and self._known_only:
             raise Unusable(Reason.UNKNOWN_SERIAL, f"no machine {decoded.serial} is registered")
         if isinstance(decoded, Birth):
-            self._simulated[decoded.serial] = decoded.simulated
-        elif isinstance(decoded, Reading) and self._simulated.get(decoded.serial, unit is not None and unit.simulated):
+            self.simulated[decoded.serial] = decoded.simulated
+        elif isinstance(decoded, Reading) and self.simulated.get(decoded.serial, unit is not None and unit.simulated):
             return dataclasses.replace(decoded, simulated=True)
         return decoded
 

@@ -54,9 +54,17 @@ class Guard:
         """The records of a chunk, whose work begins now; where a process died before, each is noted first, and one that
         has killed often enough goes to ``left_out`` instead."""
         start = chunk.records[0][0] if chunk.records else chunk.end
-        careful = start < self._careful_until or any(start <= bad < chunk.end for bad in self.left_out)
-        self._write(max(chunk.end, self._careful_until), NOWHERE)
+        careful = self.careful(start) or any(start <= bad < chunk.end for bad in self.left_out)
+        self.enter(chunk.end)
         return self._one_by_one(chunk, left_out) if careful else chunk.records
+
+    def careful(self, position: int) -> bool:
+        """Whether records from ``position`` on must be taken one by one: a process died there, or one of them is left out."""
+        return position < self._careful_until or any(position <= bad for bad in self.left_out)
+
+    def enter(self, end: int) -> None:
+        """The work on everything up to ``end`` begins now."""
+        self._write(max(end, self._careful_until), NOWHERE)
 
     def leave(self, end: int) -> None:
         """The chunk up to ``end`` was survived."""

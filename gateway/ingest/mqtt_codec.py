@@ -101,6 +101,13 @@ class Decoder:
         """Bytes held of a packet whose end has not come."""
         return len(self._pending)
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the present packet needs at least; 0 between two packets."""
+        if self._pending:
+            return max(1, self._wanted - len(self._pending))
+        return self._skip
+
     def feed(self, data: bytes) -> list[Packet]:
         """Every packet that is complete now, in order.
 
@@ -291,10 +298,10 @@ def publish(
     return _packet(PUBLISH << 4 | flags, _text(topic) + mid + _no_properties(version) + payload)
 
 
-def pubacks(mids: Iterable[bytes]) -> bytes:
-    """One PUBACK for each id (the same in both versions); at least one id."""
+def pubacks(mids: Sequence[bytes]) -> bytes:
+    """One PUBACK for each id (the same in both versions)."""
     head = bytes((PUBACK << 4, 2))
-    return head + head.join(mids)
+    return head + head.join(mids) if mids else b""
 
 
 def _packet(first: int, body: bytes) -> bytes:

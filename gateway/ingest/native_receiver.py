@@ -23,6 +23,7 @@ import structlog
 from domain.clock import Clock, SystemClock, to_ms
 from domain.errors import SettingsError, UnavailableError
 from domain.settings import Settings
+from gateway.core.library import Frames, compiled
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.receiver import Batch, Counts
 from gateway.ingest.session import Lost, Session, Terms
@@ -75,9 +76,10 @@ class NativeReceiver:
         self._session = Session(terms, self._remembered, rng, self._tell)
         self._time = SystemClock().monotonic
         self.counts = Counts()
+        self._frames = Frames(terms.version) if compiled(settings) else None
         self._sock: socket.socket | None = None
         self._poll = select.poll()
-        self._unsent = b""
+        self._unsent = self._rest = b""
         self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._last_read = self._largest_read = 0
@@ -99,16 +101,14 @@ class NativeReceiver:
             while True:
                 self._send()
                 arrived = self._read(max(0.0, deadline - self._time()))
-                if arrived or self._time() >= deadline:
+                if arrived.count or self._time() >= deadline:
                     break
         except Lost as lost:
             self._end(lost)
             return Batch()
-        self._last_read = len(arrived)
+        self._last_read = arrived.count
         self._largest_read = max(self._largest_read, self._last_read)
-        recv_ms = to_ms(self._clock.now())
-        messages = [Message(_topic(one.topic), one.payload, recv_ms, one.retained) for one in arrived]
-        return Batch(messages, (self._session.epoch, [one.mid for one in arrived if one.mid]))
+        return arrived
 
     def ack(self, batch: Batch) -> None:
         """All acknowledgements in one send, unless the connection is another one by now."""
@@ -152,7 +152,7 @@ class NativeReceiver:
         except (OSError, ValueError) as error:
             self._session.unreachable(str(error), self._time())
             return False
-        self._sock, self._poll, self._unsent = sock, select.poll(), b""
+        self._sock, self._poll, self._unsent, self._rest = sock, select.poll(), b"", b""
         self._poll.register(sock, select.POLLIN)
         self._last_read = self._largest_read = 0
         self._session.opened(self._time())
@@ -178,23 +178,60 @@ class NativeReceiver:
         if FEW <= self._last_read < MANY and self._last_read < ahead / 2:
             self._closed.wait(COALESCE_S)
 
-    def _read(self, patience_s: float) -> list[codec.Publish]:
+    def _read(self, patience_s: float) -> Batch:
         """One read; nothing where nothing came in time. Raises Lost."""
         sock = self._sock
         assert sock is not None
         decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
         if not decrypted and not self._poll.poll(patience_s * 1000):
             self._session.silent(self._time())
-            return []
+            return Batch()
         try:
             data = _available(sock)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return []
+            return Batch()
         except OSError as error:
             raise Lost(str(error), by_peer=isinstance(error, ConnectionResetError)) from None
         if not data:
             raise Lost("the broker closed the connection", by_peer=True)
-        return self._session.received(data, self._time())
+        return self._cut(data, to_ms(self._clock.now()))
+
+    def _cut(self, data: bytes, recv_ms: int) -> Batch:
+        """The messages in what was read; ordinary ones by the compiled core, where it is there. Raises Lost."""
+        if self._frames is None:
+            return self._by_session(data, recv_ms)
+        session = self._session
+        session.heard(self._time())
+        parts: list[Batch] = []
+        data, self._rest = self._rest + data, b""
+        while data:
+            looked_at = session.missing
+            if not looked_at:
+                taken = self._frames.take(data, recv_ms)
+                parts.append(Batch(taken.block, taken.messages, (session.epoch, taken.acks)))
+                data = data[taken.consumed :]
+                if taken.clean:
+                    self._rest = data
+                    break
+                looked_at = 2  # enough to learn how long this other packet is
+            piece, data = data[:looked_at], data[looked_at:]
+            try:
+                parts.append(self._by_session(piece, recv_ms))
+            except Lost as lost:
+                if not any(part.count for part in parts):
+                    raise
+                session.lose(lost)
+                break
+        if len(parts) == 1:
+            return parts[0]
+        acks = b"".join([part.receipt[1] for part in parts])
+        return Batch(b"".join([part.block for part in parts]), sum(part.count for part in parts), (session.epoch, acks))
+
+    def _by_session(self, data: bytes, recv_ms: int) -> Batch:
+        """The messages in ``data``; whatever else is in it is answered. Raises Lost."""
+        arrived = self._session.received(data, self._time())
+        messages = [Message(_topic(one.topic), one.payload, recv_ms, one.retained) for one in arrived]
+        return Batch.of(messages, (self._session.epoch, codec.pubacks([one.mid for one in arrived if one.mid])))
 
     def _send(self) -> None:
         """Send what is due, as much as the socket takes now. Raises Lost."""

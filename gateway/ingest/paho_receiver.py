@@ -84,7 +84,7 @@ class PahoReceiver:
             patience = 0.0 if self._arrived else max(0.0, deadline - self._time())
             if not self._pump(patience):
                 break
-        batch = Batch(self._arrived, (self._epoch, self._to_ack))
+        batch = Batch.of(self._arrived, (self._epoch, self._to_ack))
         self._arrived, self._to_ack, self._bytes = [], [], 0
         return batch
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
+from gateway.ingest.spool import bodies, pack
 from gateway.messages import Message
 
 TAKEOVERS, TAKEOVERS_WITHIN_S = 3, 60.0
@@ -13,10 +15,24 @@ TAKEOVERS, TAKEOVERS_WITHIN_S = 3, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of receipt. ``receipt`` is the receiver's own note of what to acknowledge."""
+    """Messages in the order of receipt, ``block`` as the records of the spool that they will be.
 
-    messages: list[Message] = field(default_factory=list)
+    ``receipt`` is the receiver's own note of what to acknowledge.
+    """
+
+    block: bytes = b""
+    count: int = 0
     receipt: Any = None
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], receipt: Any = None) -> Self:
+        """A batch of these messages."""
+        return cls(b"".join([pack(message.pack()) for message in messages]), len(messages), receipt)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages, read again from the block."""
+        return [Message.unpack(body) for body in bodies(self.block)]
 
 
 @dataclass(slots=True)

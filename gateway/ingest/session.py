@@ -123,6 +123,19 @@ class Session:
             self._lost = lost
         return messages
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the packet that is coming in needs at least; 0 between two packets."""
+        return self._decoder.missing
+
+    def heard(self, now: float) -> None:
+        """Messages came that somebody else has cut from the stream."""
+        self._heard = now
+
+    def lose(self, lost: Lost) -> None:
+        """The connection is of no use any more, but messages came before: ``turn`` raises."""
+        self._lost = lost
+
     def turn(self, now: float) -> None:
         """What time alone asks for: a ping, another attempt to subscribe. Raises Lost."""
         if self._lost is not None:
@@ -174,10 +187,10 @@ class Session:
         out, self._out = b"".join(self._out), []
         return out
 
-    def acknowledge(self, epoch: int, mids: Sequence[bytes]) -> None:
+    def acknowledge(self, epoch: int, pubacks: bytes) -> None:
         """Acknowledge messages that came in ``epoch``; those of an earlier one come again instead."""
-        if mids and epoch == self.epoch and self._accepted:
-            self._out.append(codec.pubacks(mids))
+        if pubacks and epoch == self.epoch and self._accepted:
+            self._out.append(pubacks)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send a command at QoS 1; it is repeated on the next connection until the broker has it."""

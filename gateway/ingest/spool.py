@@ -79,6 +79,20 @@ def pack(body: bytes) -> bytes:
     return MARK + zlib.crc32(body, zlib.crc32(length)).to_bytes(4, "little") + length + body
 
 
+def bodies(block: bytes) -> Iterator[bytes]:
+    """What ``pack`` made the records of ``block`` of, up to the first that is not intact."""
+    at: int | None = 0
+    while at is not None and (end := _whole_record(block, at)) is not None:
+        yield block[at + _HEADER.size : end]
+        at = end
+
+
+def body_at(buffer: bytes, at: int) -> bytes:
+    """What the record that begins at ``at`` was made of; it is known to be intact."""
+    _, _, length = _HEADER.unpack_from(buffer, at)
+    return buffer[at + _HEADER.size : at + _HEADER.size + length]
+
+
 def _whole_record(buffer: bytes, at: int) -> int | None:
     """Where the record that begins at ``at`` ends, or None where there is no intact one."""
     if at + _HEADER.size > len(buffer):
@@ -183,12 +197,15 @@ class Spool:
         return len(self._damaged_at)
 
     def append(self, bodies: Sequence[bytes]) -> int:
-        """Write records and return, once they are on disk, the position behind them.
+        """Write records and return, once they are on disk, the position behind them; see :meth:`append_block`."""
+        return self.append_block(b"".join(map(pack, bodies)))
+
+    def append_block(self, block: bytes) -> int:
+        """Write what ``pack`` made, as it is, and return, once it is on disk, the position behind it.
 
         Raises UnavailableError when the disk or the spool is full; then nothing was written, and nothing may be
         acknowledged.
         """
-        block = b"".join(map(pack, bodies))
         try:
             self._leave_disk_alone()
             self._cut_tail()
@@ -231,6 +248,20 @@ class Spool:
             position = chunk.end
             if self._is_last(segment):
                 return chunk
+
+    def read_raw(self, position: int, max_bytes: int = READ_BYTES) -> tuple[int, bytes]:
+        """What lies at ``position``, as it is: where it begins (later where older segments were freed), and up to ``max_bytes``
+        of it. The last record in it may be cut, and nobody has looked whether records are intact."""
+        while (segment := self._segment_at(position)) is not None:
+            begin = max(position, segment.base)
+            with self._changed:
+                size = min(max_bytes, segment.end - begin)
+            try:
+                with segment.path.open("rb", buffering=0) as file:
+                    return begin, _read_at(file.fileno(), begin - segment.base, size)
+            except FileNotFoundError:
+                continue  # freed just now: go on with what is there
+        return position, b""
 
     def wait(self, position: int, timeout_s: float) -> bool:
         """Wait until there is something behind ``position``; False after ``timeout_s`` without."""

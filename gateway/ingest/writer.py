@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
+from domain import wire
 from domain.clock import SystemClock
 from domain.errors import UnavailableError
 from domain.readings import Reading
-from domain.telemetry.port import RefusedPoint, Telemetry
+from domain.telemetry.port import LineStore, RefusedPoint, Telemetry
+from gateway.core.library import Lines
+from gateway.core.programs import channels_of
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
-from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool
-from gateway.messages import Message
+from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool, body_at
+from gateway.messages import Message, Registry
+from gateway.samples import AHEAD_MS, CHANNELS, OLDEST_MS
 
 DELAYS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
 """Upper ends of the classes of the time from receipt to storage."""
@@ -34,9 +38,9 @@ class Delays:
         self.classes = [0] * (len(DELAYS_S) + 1)
         self.total_s = 0.0
 
-    def add(self, received_ms: Counter[int], now_ms: int) -> None:
-        """Count messages by their times of receipt; those of one read share one."""
-        for at_ms, messages in received_ms.items():
+    def add(self, received_ms: Iterable[tuple[int, int]], now_ms: int) -> None:
+        """Count messages: times of receipt, and how many share it."""
+        for at_ms, messages in received_ms:
             delay_s = max(0, now_ms - at_ms) / 1000
             self.classes[bisect_left(DELAYS_S, delay_s)] += messages
             self.total_s += delay_s * messages
@@ -55,7 +59,10 @@ class Writer:
         on_refused: Callable[[RefusedPoint], None],
         now_ms: Callable[[], int],
         guard: Guard,
+        *,
+        compiled: bool = False,
     ) -> None:
+        """``compiled``: the lines of ordinary samples are made by the compiled core, where the store takes lines."""
         self.position = min(checkpoint.load(), spool.end)
         self.stored = 0
         self.writes: Counter[str] = Counter()
@@ -67,9 +74,18 @@ class Writer:
         self._now_ms, self._guard = now_ms, guard
         self._spool, self._decoder, self._telemetry = spool, decoder, telemetry
         self._checkpoint, self._on_refused = checkpoint, on_refused
+        self._lines: Lines | None = None
+        if compiled and isinstance(telemetry, LineStore):
+            self._store = telemetry
+            self._lines = Lines({key: channels_of(key) for key in CHANNELS}, OLDEST_MS, AHEAD_MS)
+        self._spoken: tuple[Registry, dict[str, bool]] | None = None
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Store one chunk; False where there was none. Raises UnavailableError: the same chunk is next then."""
+        if self._lines is not None and not self._guard.careful(self.position):
+            begin, buffer = self._spool.read_raw(self.position, max_bytes)
+            if buffer and self._store_ordinary(self._lines, begin, buffer):
+                return True
         chunk = self._spool.read(self.position, max_bytes)
         if chunk.records:
             messages = []
@@ -80,9 +96,55 @@ class Writer:
             self._guard.leave(chunk.end)
             self._write(readings)
             self.stored += len(readings)
-            self.delays.add(Counter([message.recv_ms for message in messages]), self._now_ms())
+            self.delays.add(Counter([message.recv_ms for message in messages]).items(), self._now_ms())
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
+
+    def _store_ordinary(self, lines: Lines, begin: int, buffer: bytes) -> bool:
+        """Let the compiled core write what it can of ``buffer``, and the rest behind it; False where nothing in it is whole."""
+        spoken = (self._decoder.registry, self._decoder.simulated)
+        if self._spoken is None or self._spoken[0] is not spoken[0] or self._spoken[1] != spoken[1]:
+            self._introduce(lines)
+        self._guard.enter(begin + len(buffer))
+        written = lines.take(buffer)
+        readings = [
+            one
+            for at in written.odd
+            for one in self._decoder.decode(Message.unpack(body_at(buffer, at)))
+            if isinstance(one, Reading)
+        ]
+        self._guard.leave(begin + len(buffer))
+        if not written.consumed:
+            return False
+        if written.body:
+            try:
+                self._store.write_lines(written.body)
+                self.writes["ok"] += 1
+            except UnavailableError:
+                self.writes["retry"] += 1
+                raise
+        self._write(readings)
+        self.stored += written.samples + len(readings)
+        self.delays.add(written.received, self._now_ms())
+        self.position = begin + written.consumed
+        return True
+
+    def _introduce(self, lines: Lines) -> None:
+        """Tell the compiled core which machines there are, and which call themselves simulated."""
+        registry, simulated = self._decoder.registry, dict(self._decoder.simulated)
+        lines.speakers(
+            [
+                (
+                    wire.up(unit.type, unit.serial, "telemetry"),
+                    unit.type,
+                    unit.serial,
+                    simulated.get(unit.serial, unit.simulated),
+                )
+                for unit in registry.units.values()
+                if not unit.convention
+            ]
+        )
+        self._spoken = (registry, simulated)
 
     def save(self) -> None:
         """Move the checkpoint to what is stored. Raises UnavailableError."""

@@ -194,6 +194,12 @@ def test_retained_is_told_from_live(rig: Rig, broker: Mosquitto) -> None:
     assert (live.retained, live.payload) == (False, b"offline")
 
 
+def owed(batch: Batch) -> int:
+    """How many acknowledgements: ids (paho), or PUBACKs of four bytes."""
+    due = batch.receipt[1] if batch.receipt else ()
+    return len(due) // 4 if isinstance(due, bytes) else len(due)
+
+
 @pytest.mark.integration
 def test_messages_without_acknowledgement_come_too(rig: Rig, broker: Mosquitto) -> None:
     receiver = rig.open(broker.url)
@@ -201,7 +207,7 @@ def test_messages_without_acknowledgement_come_too(rig: Rig, broker: Mosquitto) 
     publish(broker, b"at least once")
     batches = rig.collect(receiver, 2)
     assert sorted(payloads(batches)) == [b"at least once", b"at most once"]
-    assert sum(len(batch.receipt[1]) for batch in batches if batch.receipt) == 1
+    assert sum(owed(batch) for batch in batches) == 1
     for batch in batches:
         receiver.ack(batch)
     publish(broker, b"exactly once", qos=2)

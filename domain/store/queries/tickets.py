@@ -317,6 +317,11 @@ def measured_runs_of(session: Session, serials: Sequence[str]) -> list[TestRun]:
     return found
 
 
+def measured_serials(session: Session) -> list[str]:
+    """Machines with a run that is being measured."""
+    return list(session.scalars(select(TestRun.serial).where(MEASURED).distinct().order_by(TestRun.serial)))
+
+
 def verdict(session: Session, run_id: int) -> VerdictRow | None:
     """The sealed verdict of a run."""
     return session.get(VerdictRow, run_id)

@@ -3,5 +3,9 @@
 //! What is not ordinary (an odd payload, a rule about to raise or clear, a machine nobody has registered) is handed back
 //! untouched, and the Python that is the reference of all this decides.
 
+pub mod frames;
 pub mod json;
+pub mod lines;
+pub mod records;
 pub mod sample;
+pub mod topics;

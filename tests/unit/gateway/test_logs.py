@@ -58,9 +58,9 @@ def test_a_day_with_poison_and_outages_is_a_handful_of_lines_without_payload_or_
     topic = wire.up("soymilk", "SM-1", "telemetry")
     now = 1_795_000_000_000
     batches = [
-        Batch([Message(topic, b'{"ts":%d,"recipe":"%s"}' % (now + n, SECRET_SAMPLE.encode()), now + n)])
+        Batch.of([Message(topic, b'{"ts":%d,"recipe":"%s"}' % (now + n, SECRET_SAMPLE.encode()), now + n)])
         for n in range(20)
-    ] + [Batch([Message(topic, b'{"%s' % SECRET_SAMPLE.encode(), now)]) for _ in range(20)]
+    ] + [Batch.of([Message(topic, b'{"%s' % SECRET_SAMPLE.encode(), now)]) for _ in range(20)]
     monkeypatch.setattr(program.receiver, "receive", lambda _s: batches.pop() if batches else Batch())
     monkeypatch.setattr(program.receiver, "ack", lambda _batch: None)
     failures = {"telemetry": 5, "sql": 3}

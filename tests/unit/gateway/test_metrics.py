@@ -122,7 +122,7 @@ def test_what_is_away_shows(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -
 def test_received_and_acknowledged_are_counted_by_the_receiving_thread(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = [Batch([message("SM-1", {"ts": 1}, 1)] * 5), Batch([message("SM-1", {"ts": 2}, 1)] * 2)]
+    batches = [Batch.of([message("SM-1", {"ts": 1}, 1)] * 5), Batch.of([message("SM-1", {"ts": 2}, 1)] * 2)]
 
     def receive(_timeout_s: float) -> Batch:
         if batches:

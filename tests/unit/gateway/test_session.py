@@ -102,12 +102,12 @@ def test_acknowledgements_belong_to_their_connection() -> None:
     line = Line()
     line.up(0.0)
     first = line.session.epoch
-    line.session.acknowledge(first, [b"\0\1", b"\0\2"])
+    line.session.acknowledge(first, codec.pubacks([b"\0\1", b"\0\2"]))
     assert line.session.take(0.0) == b"\x40\x02\0\1\x40\x02\0\2"
     line.session.ended(Lost("gone"), 1.0)
-    line.session.acknowledge(first, [b"\0\3"])
+    line.session.acknowledge(first, codec.pubacks([b"\0\3"]))
     line.up(2.0)
-    line.session.acknowledge(first, [b"\0\3"])
+    line.session.acknowledge(first, codec.pubacks([b"\0\3"]))
     assert line.session.take(2.0) == b""
 
 
