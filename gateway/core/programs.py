@@ -16,6 +16,8 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
+import structlog
+
 from domain.catalogue.fault_rule import FaultRule
 from domain.catalogue.facts import Facts
 from domain.catalogue.model import ModelCard
@@ -29,13 +31,24 @@ Test = list[Any]
 go on: True, False, or the number of a later test. A slot is a figure of the facts, by its name."""
 Program = bool | list[Test]
 
+log = structlog.get_logger()
+
 
 class UntranslatableError(Exception):
     """A condition that has no form in the core; the text says which part, and why."""
 
 
-def spec_of(card: ModelCard, baseline: Baseline | None = None) -> dict[str, Any]:
-    """What the core must know about machines of this nameplate, as JSON. Raises UntranslatableError."""
+def spec_of(card: ModelCard, baseline: Baseline | None = None) -> dict[str, Any] | None:
+    """What the core must know about machines of this nameplate, as JSON; None where Python has to judge them (the log says why)."""
+    try:
+        return compiled(card, baseline)
+    except UntranslatableError as error:
+        log.warning("rules_left_to_python", type=card.type, why=str(error))
+        return None
+
+
+def compiled(card: ModelCard, baseline: Baseline | None = None) -> dict[str, Any]:
+    """As ``spec_of``. Raises UntranslatableError, naming the row."""
     equipment, reference = EQUIPMENT[card.type], (baseline or Baseline()).reference()
     rules = [rule for rule in RULES[card.type] if rule.key != "R01"]
     facts = FACTS[card.type](card, reference)
@@ -246,10 +259,12 @@ class _Translator:
 
     def _comparison(self, left: _Value, sign: ast.cmpop, right: _Value, node: ast.expr) -> _Tree:
         match left, sign, right:
-            case _Figure(), ast.IsNot(), _:
+            case _, ast.IsNot(), _:
                 return _choice(self._comparison(left, ast.Is(), right, node), False, True)
-            case _Figure(), ast.NotIn(), _:
+            case _, ast.NotIn(), _:
                 return _choice(self._comparison(left, ast.In(), right, node), False, True)
+            case _Figure(slot="state"), ast.NotEq(), _:
+                return _choice(self._comparison(left, ast.Eq(), right, node), False, True)
             case _Known(a), ast.In(), _Known(b):
                 return bool(a in b)
             case _Figure(slot=slot, how=""), ast.Is(), _Known(bool(value)) if self._is_flag(slot):
