@@ -3,5 +3,13 @@
 //! What is not ordinary (an odd payload, a rule about to raise or clear, a machine nobody has registered) is handed back
 //! untouched, and the Python that is the reference of all this decides.
 
+pub mod card;
+pub mod electrical;
+pub mod facts;
+pub mod freshair;
 pub mod json;
+pub mod memory;
+pub mod probe;
 pub mod sample;
+pub mod soymilk;
+pub mod states;
