@@ -22,7 +22,7 @@ from domain.findings import Finding
 from domain.readings import Reading
 from domain.store.ingest import Machine, Seen
 from gateway.core import library as core
-from gateway.core.programs import spec_of
+from gateway.core.programs import UntranslatableError, spec_of
 from gateway.messages import Birth, Registry, Status, Unit
 from gateway.samples import AHEAD_MS, OLDEST_MS
 
@@ -298,14 +298,21 @@ class Machines:
             if card is None:
                 continue
             if card not in self._specs:
-                said = spec_of(card)
-                self._specs[card] = None if said is None else self._fleet.add_spec(said)
+                self._specs[card] = self._spec(self._fleet, card)
             spec = self._specs[card]
             topic = wire.up(unit.type, serial, "telemetry")
             memory = orjson.loads(self._kept.get(serial, b"null"))
             if spec is not None and self._fleet.put(serial, topic, spec, interval_s=unit.interval_s, memory=memory):
                 self._homes[serial] = _Home(topic, spec)
                 self._kept.pop(serial, None)
+
+    def _spec(self, fleet: core.Fleet, card: ModelCard) -> int | None:
+        """The number of a nameplate in the compiled core; None where its rules have no form there."""
+        try:
+            return fleet.add_spec(spec_of(card))
+        except UntranslatableError as error:
+            log.warning("rules_not_compiled", card=card.key, why=str(error))
+            return None
 
     def _move_out(self, serial: str) -> None:
         """Keep a machine's memory here, until it moves in again under another nameplate, or for good."""

@@ -28,30 +28,23 @@ SILENT_RULE: FaultRule[Facts] = FaultRule(
     raises=lambda f: False, clears=lambda f: True,
 )  # fmt: skip
 
-_BANDS = {1: (198.0, 235.4, 155.0, 275.0), 3: (353.4, 406.6, 268.5, 476.3)}
-"""V by phases: legal low, high [S9]; dangerous low, high [S1 E5], between phases √3 as much."""
-
-
-def _outside(f: Facts, low: float, high: float) -> bool:
-    return f.volt_low < low or f.volt_high > high
-
 
 def voltage() -> tuple[FaultRule[Facts], ...]:
-    """R02: supply voltage outside the legal band (the site's matter: S-F7), dangerous far outside it."""
-
-    def rows(severity: Severity, cause: str, nth: int, *, guarded: bool) -> FaultRule[Facts]:
-        def band(f: Facts) -> tuple[float, float]:
-            limits = _BANDS[3 if f.card.phases == 3 else 1]
-            return limits[nth], limits[nth + 1]
-
-        return FaultRule(
-            key="R02", family="supply", severity=severity, kind=Kind.FALSE, cause=cause, on_s=60, off_s=60, guarded=guarded,
+    """R02: supply voltage outside the legal band (the site's matter: S-F7), dangerous far outside it; 1 % back to clear."""
+    return (
+        FaultRule(
+            key="R02", family="supply", severity=Severity.P1, kind=Kind.FALSE, cause="danger", on_s=60, off_s=60, guarded=False,
             when=lambda f: f.volt_low == f.volt_low, evidence=("volt_low", "volt_high"),
-            raises=lambda f: _outside(f, *band(f)),
-            clears=lambda f: not _outside(f, band(f)[0] * 1.01, band(f)[1] * 0.99),
-        )  # fmt: skip
-
-    return rows(Severity.P1, "danger", 2, guarded=False), rows(Severity.P3, "band", 0, guarded=True)
+            raises=lambda f: f.volt_low < f.danger_low or f.volt_high > f.danger_high,
+            clears=lambda f: f.volt_low >= f.danger_low * 1.01 and f.volt_high <= f.danger_high * 0.99,
+        ),
+        FaultRule(
+            key="R02", family="supply", severity=Severity.P3, kind=Kind.FALSE, cause="band", on_s=60, off_s=60,
+            when=lambda f: f.volt_low == f.volt_low, evidence=("volt_low", "volt_high"),
+            raises=lambda f: f.volt_low < f.legal_low or f.volt_high > f.legal_high,
+            clears=lambda f: f.volt_low >= f.legal_low * 1.01 and f.volt_high <= f.legal_high * 0.99,
+        ),
+    )  # fmt: skip
 
 
 def bounds() -> tuple[FaultRule[Facts], ...]:
@@ -59,8 +52,8 @@ def bounds() -> tuple[FaultRule[Facts], ...]:
     return (
         FaultRule(
             key="R22", family="sensor", severity=Severity.P3, kind=Kind.REAL, cause="out_of_range", on_s=0, off_s=0,
-            raises=lambda f: bool(f.rejected) or f.implausible,
-            clears=lambda f: not f.rejected and not f.implausible,
+            raises=lambda f: f.is_rejected or f.implausible,
+            clears=lambda f: not f.is_rejected and not f.implausible,
         ),
     )  # fmt: skip
 
@@ -70,7 +63,7 @@ def maker_code(codes: Mapping[str, Code]) -> tuple[FaultRule[Facts], ...]:
     return (
         FaultRule(
             key="R26", family="code", severity=UNKNOWN_CODE.severity, kind=UNKNOWN_CODE.kind, on_s=5, off_s=30, min_samples=2,
-            raises=lambda f: bool(f.code), clears=lambda f: not f.code, evidence=("code",),
+            raises=lambda f: f.has_code, clears=lambda f: not f.has_code, evidence=("code",),
             weigh=lambda f: codes.get(f.code, UNKNOWN_CODE)[:3],
         ),
     )  # fmt: skip

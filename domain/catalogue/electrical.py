@@ -14,6 +14,14 @@ _LINE_TO_NEUTRAL = 0.75
 _NO_SUPPLY = 0.3
 """Below this share of the rated voltage a normalised power says nothing (EJ)."""
 
+_BANDS = {1: (198.0, 235.4, 155.0, 275.0), 3: (353.4, 406.6, 268.5, 476.3)}
+"""V by phases: legal low, high [S9]; dangerous low, high [S1 E5], between phases √3 as much."""
+
+
+def supply_limits(card: ModelCard) -> tuple[float, float, float, float]:
+    """Legal low and high, dangerous low and high voltage of such a machine's supply in V."""
+    return _BANDS[3 if card.phases == 3 else 1]
+
 
 def mains_span(values: Mapping[str, Value], card: ModelCard) -> tuple[float, float]:
     """Lowest and highest voltage reported in V, phase against phase on a three-phase card; (nan, nan) where there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import nan
 from typing import Any, ClassVar, Self
 
-from domain.catalogue.electrical import mains_span
+from domain.catalogue.electrical import mains_span, supply_limits
 from domain.catalogue.model import ModelCard
 from domain.readings import Reading, Value
 
@@ -44,17 +44,25 @@ def _plain(value: Any) -> Any:
 
 
 class Facts(Memory):
-    """The figures that all types share. ``state_ms`` is the time in this state, ``reported`` whether the machine said so."""
+    """The figures that all types share. ``state_ms`` is the time in this state, ``reported`` whether the machine said so;
+    ``legal_low`` … ``danger_high`` are limits of the supply in V.
+    """
 
     __slots__ = (
-        "card", "changed", "code", "code_ts", "dt_ms", "last_ts", "level", "pn", "power", "reference", "rejected",
-        "reported", "state", "state_ms", "state_since", "ts", "values", "volt_high", "volt_low",
+        "card", "changed", "code", "code_ts", "danger_high", "danger_low", "dt_ms", "last_ts", "legal_high", "legal_low",
+        "level", "pn", "power", "reference", "rejected", "reported", "state", "state_ms", "state_since", "ts", "values",
+        "volt_high", "volt_low",
     )  # fmt: skip
+    CONSTANT: ClassVar[frozenset[str]] = frozenset(
+        ("card", "danger_high", "danger_low", "legal_high", "legal_low", "reference")
+    )
+    """What depends on the nameplate and the unit's own normal figures alone."""
     MEMORY: ClassVar[tuple[str, ...]] = ("last_ts", "state", "state_since", "code", "code_ts")
 
     def __init__(self, card: ModelCard, reference: Mapping[str, float]) -> None:
         """``reference``: the unit's own normal figures (W by state, Pa), where they were learned."""
         self.card, self.reference = card, reference
+        self.legal_low, self.legal_high, self.danger_low, self.danger_high = supply_limits(card)
         self.last_ts: int | None = None
         self.state, self.state_since, self.state_ms = "", 0, 0
         self.ts = self.dt_ms = 0
@@ -92,6 +100,16 @@ class Facts(Memory):
     def implausible(self) -> bool:
         """A value within the wire's range that no healthy machine shows; the types say which."""
         return False
+
+    @property
+    def has_code(self) -> bool:
+        """The maker's own code stands."""
+        return bool(self.code)
+
+    @property
+    def is_rejected(self) -> bool:
+        """A value of this sample was outside its range."""
+        return bool(self.rejected)
 
     def num(self, channel: str) -> float:
         """The channel's figure in this sample, nan where it is absent."""

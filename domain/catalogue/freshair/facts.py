@@ -151,7 +151,17 @@ class FreshairFacts(Facts):
         """Air moved as a share of what the reported level asks for; nan where no level is reported."""
         return self.airflow / self.rated(self.card.airflow_m3h) if self.level >= 1 else nan
 
-    def stuck(self, *, behind: bool) -> bool:
+    @property
+    def stuck_before(self) -> bool:
+        """A-T6 of the sensor before the filter."""
+        return self._stuck(behind=False)
+
+    @property
+    def stuck_behind(self) -> bool:
+        """A-T6 of the sensor behind the filter."""
+        return self._stuck(behind=True)
+
+    def _stuck(self, *, behind: bool) -> bool:
         """A-T6 of the sensor before or ``behind`` the filter: ±0 for 60 min while the partner moves by more than 10, and by
         enough to be seen through the filter; or 999, or an incredible 0, for 30 min.
         """

@@ -68,14 +68,17 @@ RULES: tuple[Row, ...] = (
         raises=lambda f: f.dirtier_behind,
         clears=lambda f: f.c_out <= f.c_in + 5.0,
     ),
-    *(
-        Row(  # R21 a PM2.5 sensor stands still while its partner moves: S23, A-T6
-            key="R21", family="sensor", severity=P3, kind=REAL, cause="pm25_out" if behind else "pm25_in",
-            needs=("pm25_in_ugm3", "pm25_out_ugm3"), on_s=0, off_s=0, min_samples=6, when=lambda f: f.pm_ready,
-            raises=lambda f, behind=behind: f.stuck(behind=behind),  # type: ignore[misc]
-            clears=lambda f, behind=behind: not f.stuck(behind=behind),  # type: ignore[misc]
-        )
-        for behind in (False, True)
+    Row(  # R21 a PM2.5 sensor stands still while its partner moves: S23, A-T6
+        key="R21", family="sensor", severity=P3, kind=REAL, cause="pm25_in", needs=("pm25_in_ugm3", "pm25_out_ugm3"),
+        on_s=0, off_s=0, min_samples=6, when=lambda f: f.pm_ready,
+        raises=lambda f: f.stuck_before,
+        clears=lambda f: not f.stuck_before,
+    ),
+    Row(
+        key="R21", family="sensor", severity=P3, kind=REAL, cause="pm25_out", needs=("pm25_in_ugm3", "pm25_out_ugm3"),
+        on_s=0, off_s=0, min_samples=6, when=lambda f: f.pm_ready,
+        raises=lambda f: f.stuck_behind,
+        clears=lambda f: not f.stuck_behind,
     ),
     *bounds(),  # R22
     *maker_code(CODES),  # R26

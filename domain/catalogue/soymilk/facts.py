@@ -40,6 +40,7 @@ class SoymilkFacts(Facts):
         "flat_lo", "flat_n", "flat_since", "grind_ms", "hold_s", "hot_seen", "idle_since", "judged", "last_below",
         "motor_since", "phase", "standby_from", "temp_ts", "temps", "trips", "was_overflow",
     )  # fmt: skip
+    CONSTANT = Facts.CONSTANT | {"element_lost_below", "heat_ref_w"}
 
     def __init__(self, card: ModelCard, reference: Mapping[str, float]) -> None:
         super().__init__(card, reference)

@@ -90,12 +90,11 @@ impl Latest {
 
 pub struct Fleet {
     belief: Belief,
-    specs: Vec<Spec>,
+    specs: Vec<(Spec, Scratch)>,
     machines: Vec<Machine>,
     topics: HashMap<Vec<u8>, u32, Hashing>,
     serials: HashMap<String, u32, Hashing>,
     sample: Sample,
-    scratch: Scratch,
     strangers: HashMap<Vec<u8>, u64>,
     gone: Vec<u32>,
     /// Samples folded by the last `take`.
@@ -115,7 +114,6 @@ impl Fleet {
             topics: HashMap::default(),
             serials: HashMap::default(),
             sample: Sample::new(),
-            scratch: Scratch::default(),
             strangers: HashMap::new(),
             gone: Vec::new(),
             samples: 0,
@@ -126,7 +124,9 @@ impl Fleet {
 
     /// What machines of one nameplate share; returns its number.
     pub fn add_spec(&mut self, given: &Json) -> Option<usize> {
-        self.specs.push(Spec::new(given)?);
+        let spec = Spec::new(given)?;
+        let scratch = Scratch::new(&spec);
+        self.specs.push((spec, scratch));
         Some(self.specs.len() - 1)
     }
 
@@ -134,7 +134,7 @@ impl Fleet {
     /// again, it comes home with the memory given, `changed` or not. False where that cannot be read.
     pub fn put(&mut self, given: &Json) -> bool {
         let number = given.get("spec").int().unwrap_or(-1) as usize;
-        let Some(spec) = self.specs.get(number) else { return false };
+        let Some((spec, _)) = self.specs.get(number) else { return false };
         let memory = given.get("memory");
         let mut detector = if *memory == Json::Null {
             Detector::new(spec)
@@ -144,9 +144,9 @@ impl Fleet {
                 None => return false,
             }
         };
-        if detector.interval_s.is_none() {
-            let interval_s = given.get("interval_s").num();
-            detector.interval_s = (!interval_s.is_nan()).then_some(interval_s);
+        let interval_s = given.get("interval_s").num();
+        if detector.interval_s().is_none() && !interval_s.is_nan() {
+            detector.set_interval_s(interval_s);
         }
         let (serial, topic) = (given.get("serial").text(), given.get("topic").text().as_bytes());
         if let Some(found) = self.serials.get(serial) {
@@ -189,7 +189,7 @@ impl Fleet {
             return None;
         }
         machine.away = true;
-        Some(machine.detector.dump(&self.specs[machine.spec as usize]))
+        Some(machine.detector.dump(&self.specs[machine.spec as usize].0))
     }
 
     /// How often a machine says it speaks; false where there is no such machine here.
@@ -199,7 +199,7 @@ impl Fleet {
         if machine.away {
             return false;
         }
-        machine.detector.interval_s = Some(interval_s);
+        machine.detector.set_interval_s(interval_s);
         machine.changed = true;
         true
     }
@@ -237,7 +237,8 @@ impl Fleet {
         if machine.away || machine.held {
             return Err(0);
         }
-        let spec = &self.specs[machine.spec as usize];
+        let (spec, scratch) = &mut self.specs[machine.spec as usize];
+        let spec = &*spec;
         let mut scanner = Scanner::new(payload);
         if scanner.is_array() {
             // A later part may make the whole payload unreadable: look first.
@@ -251,7 +252,7 @@ impl Fleet {
             }
             let view = View { sample: &self.sample, payload, recv_ms };
             let ordinary = self.belief.holds(view.sample.ts, recv_ms)
-                && matches!(machine.detector.fold(spec, &view, &mut self.scratch), Fold::Done);
+                && matches!(machine.detector.fold(spec, &view, scratch), Fold::Done);
             if !ordinary {
                 return Err(part);
             }
@@ -270,12 +271,12 @@ impl Fleet {
             }
             for key in &view.sample.strangers {
                 let name = view.slice(*key);
-                match self.strangers.get_mut(name) {
+                let key = if self.strangers.len() < MOST_STRANGERS || self.strangers.contains_key(name) { name } else { b"?" };
+                match self.strangers.get_mut(key) {
                     Some(count) => *count += 1,
-                    None if self.strangers.len() < MOST_STRANGERS => {
-                        self.strangers.insert(name.to_vec(), 1);
+                    None => {
+                        self.strangers.insert(key.to_vec(), 1);
                     }
-                    None => *self.strangers.entry(b"?".to_vec()).or_default() += 1,
                 }
             }
             if !scanner.is_array() {
@@ -294,7 +295,7 @@ impl Fleet {
                 continue;
             }
             machine.fresh = false;
-            let spec = &self.specs[machine.spec as usize];
+            let spec = &self.specs[machine.spec as usize].0;
             if out.len() > begin {
                 out.push(',');
             }
@@ -323,7 +324,7 @@ impl Fleet {
             }
             write_text(&machine.serial, out);
             out.push(':');
-            machine.detector.dump(&self.specs[machine.spec as usize]).write(out);
+            machine.detector.dump(&self.specs[machine.spec as usize].0).write(out);
         }
         out.push('}');
     }
@@ -357,7 +358,7 @@ impl Fleet {
     pub fn rhythms(&self, out: &mut String) {
         let heard = self.machines.iter().filter(|machine| machine.detector.last_seen().is_some());
         let pairs = heard.map(|machine| {
-            let interval = machine.detector.interval_s.map_or(Json::Null, Json::Num);
+            let interval = machine.detector.interval_s().map_or(Json::Null, Json::Num);
             (machine.serial.clone(), Json::List(vec![Json::of(machine.heard_ms), interval]))
         });
         Json::Map(pairs.collect()).write(out);
