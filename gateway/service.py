@@ -29,7 +29,7 @@ from gateway.core.library import compiled
 from gateway.ingest.dropped import Dropped
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
-from gateway.ingest.spool import Checkpoint, Spool
+from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool
 from gateway.pipeline import Pipeline
 
 STORED, DROPPED = "stored", "dropped.json"
@@ -39,6 +39,9 @@ RESERVE_BYTES = 64 << 20
 POLL_S = 0.1
 CHECKPOINT_EVERY_S = 0.25
 TICK_EVERY_S = 1.0
+DETECT_EVERY_S, STORE_EVERY_S = 0.05, 0.25
+"""How long messages come together before rules and store look at them, unless there is a chunk's worth already: a request for
+each handful costs more than it carries, and nobody notices the wait."""
 LONGEST_BACKOFF_S = 30.0
 STALL_S = 10.0
 """A loop that did not come round for so long was stopped, or the machine slept: silence before now proves nothing."""
@@ -170,8 +173,8 @@ class Gateway:
             if not sql.well:
                 self._stop.wait(sql.pause_s)
                 last_round = self._time()
-            elif not worked:
-                self.pipeline.spool.wait(self.pipeline.detection.position, POLL_S)
+            else:
+                self._gather(self.pipeline.detection.position, DETECT_EVERY_S, worked=worked)
 
     def _store(self) -> None:
         telemetry = self.patience["telemetry"]
@@ -190,8 +193,14 @@ class Gateway:
                     saved_at = self._time()
             if not telemetry.well:
                 self._stop.wait(telemetry.pause_s)
-            elif not worked:
-                self.pipeline.spool.wait(self.pipeline.writer.position, POLL_S)
+            else:
+                self._gather(self.pipeline.writer.position, STORE_EVERY_S, worked=worked)
+
+    def _gather(self, position: int, patience_s: float, *, worked: bool) -> None:
+        """Wait for something behind ``position``, and a little more where that is not much or cannot be worked on now."""
+        spool = self.pipeline.spool
+        if spool.wait(position, POLL_S) and (not worked or spool.end - position < READ_BYTES):
+            self._stop.wait(patience_s)
 
 
 class _Patience:

@@ -34,7 +34,9 @@ def library() -> ctypes.CDLL:
     if cargo is None:
         pytest.skip("no cargo to build the compiled core with")
     subprocess.run([cargo, "build", "--release", "--quiet", "--offline", "--lib"], cwd=CRATE, check=True)
-    built = next(path for path in (CRATE / "target" / "release").glob("*brewair_core.*") if path.suffix in (".so", ".dylib"))
+    built = next(
+        path for path in (CRATE / "target" / "release").glob("*brewair_core.*") if path.suffix in (".so", ".dylib")
+    )
     core = ctypes.CDLL(str(built))
     text, size, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p
     for name, result, arguments in (
@@ -93,14 +95,14 @@ class Twins:
         self.core = Single(compiled(card, baseline))
         self.findings: list[Finding] = []
         self.samples = self.left_to_python = 0
-        self._decoder = Decoder(
-            [NativeAdapter()], Registry.of([Unit(serial, card.type, card.key)]), known_only=False
-        )
+        self._decoder = Decoder([NativeAdapter()], Registry.of([Unit(serial, card.type, card.key)]), known_only=False)
 
     def hear(self, payload: bytes, recv_ms: int) -> None:
         """One message of telemetry."""
         topic = wire.up(self.card.type, self.serial, "telemetry")
-        readings = [said for said in self._decoder.decode(Message(topic, payload, recv_ms)) if isinstance(said, Reading)]
+        readings = [
+            said for said in self._decoder.decode(Message(topic, payload, recv_ms)) if isinstance(said, Reading)
+        ]
         expected = [finding for reading in readings for finding in self.python.fold(reading)]
         part = self.core.fold(payload, recv_ms)
         found: list[Finding] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Column, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from domain.store.tables import (
@@ -122,31 +122,42 @@ def detector_dumps(session: Session) -> dict[str, dict[str, Any]]:
 
 def save_dumps(session: Session, position: str, dumps: Mapping[str, dict[str, Any]]) -> None:
     """Keep the rule states of machines that changed."""
-    present = {row.serial: row for row in _by_serial(session, DetectorState, dumps)}
-    for serial, dump in dumps.items():
-        row = present.get(serial)
-        if row is None:
-            session.add(DetectorState(serial=serial, position=position, dump=dump))
-        else:
-            row.position, row.dump = position, dump
+    present = {serial for (serial,) in _by_serial(session, dumps, DetectorState.serial)}
+    rows = [{"serial": serial, "position": position, "dump": dump} for serial, dump in dumps.items()]
+    _write(session, DetectorState, rows, present)
 
 
 def save_seen(session: Session, seen: Mapping[str, Seen]) -> None:
     """Bring the live status of machines up to date; machines that are no longer registered are left out."""
-    known = set(session.scalars(select(Equipment.serial).where(Equipment.serial.in_(list(seen)))))
-    present = {row.serial: row for row in _by_serial(session, EquipmentStatus, seen)}
-    for serial in known & seen.keys():
-        row = present.get(serial)
-        if row is None:
-            row = EquipmentStatus(serial=serial, latest={}, run_state="", fw="", simulated=False)
-            session.add(row)
+    known = {serial for (serial,) in _by_serial(session, seen, Equipment.serial)}
+    columns = EquipmentStatus.__table__.columns
+    present = {row.serial: row._asdict() for row in _by_serial(session, seen, *columns)}
+    blank: dict[str, Any] = {column.key: None for column in columns}
+    blank |= {"latest": {}, "run_state": "", "fw": "", "simulated": False}
+    rows = []
+    for serial in known:
+        row = {**blank, "serial": serial, **present.get(serial, {})}
         news = seen[serial]
         for name in ("last_seen_at", "last_ts_ms", "online", "run_state", "interval_s", "fw", "simulated"):
             value = getattr(news, name)
             if value is not None:
-                setattr(row, name, value)
-        if news.latest:
-            row.latest = {**row.latest, **news.latest}
+                row[name] = value
+        row["latest"] = {**row["latest"], **news.latest}
+        rows.append(row)
+    _write(session, EquipmentStatus, rows, present.keys())
+
+
+def _write(session: Session, table: type[Any], rows: Sequence[dict[str, Any]], present: Collection[str]) -> None:
+    """Insert rows, or update those of serials that are ``present``: one statement each for all of them."""
+    given = table.__table__
+    updates = [{**row, "old_serial": row["serial"]} for row in rows if row["serial"] in present]
+    if updates:
+        names = [name for name in updates[0] if name not in ("serial", "old_serial")]
+        change = update(given).where(given.c.serial == bindparam("old_serial"))
+        session.connection().execute(change.values({name: bindparam(name) for name in names}), updates)
+    inserts = [row for row in rows if row["serial"] not in present]
+    if inserts:
+        session.connection().execute(insert(given), inserts)
 
 
 def hold(session: Session, held: Sequence[Held]) -> None:
@@ -267,9 +278,9 @@ def verified_after(session: Session, moment: datetime) -> list[tuple[str, dateti
     return [(serial, at) for serial, at in rows if serial is not None and at is not None]
 
 
-def _by_serial(session: Session, table: type[Any], serials: Iterable[str]) -> list[Any]:
+def _by_serial(session: Session, serials: Iterable[str], *columns: Any) -> Iterator[Any]:
+    """``columns`` of a table, the first one or another its serial, of these machines."""
     wanted = sorted(serials)
-    found: list[Any] = []
+    key = columns[0].table.c.serial if isinstance(columns[0], Column) else columns[0]
     for start in range(0, len(wanted), AT_ONCE):
-        found.extend(session.scalars(select(table).where(table.serial.in_(wanted[start : start + AT_ONCE]))))
-    return found
+        yield from session.execute(select(*columns).where(key.in_(wanted[start : start + AT_ONCE])))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -26,11 +27,19 @@ POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": BUS
 WRITE = "brewair_write"
 
 
+def _as_json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+JSON: dict[str, Any] = {"json_serializer": _as_json, "json_deserializer": orjson.loads}
+"""Ten times as fast as Python's own; a figure that is no number becomes null."""
+
+
 def open_engine(url: str) -> Engine:
     """The engine of ``url``; makes the folder of an SQLite file. Raises SettingsError where it cannot."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **POOL)
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **JSON, **POOL)
     if parsed.database:
         folder = Path(parsed.database).parent
         try:
@@ -41,7 +50,9 @@ def open_engine(url: str) -> Engine:
             ) from error
     arguments = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
     # An error's text goes to the log, the values of its statement do not.
-    engine = create_engine(parsed, connect_args=arguments, hide_parameters=True, **(POOL if parsed.database else {}))
+    engine = create_engine(
+        parsed, connect_args=arguments, hide_parameters=True, **JSON, **(POOL if parsed.database else {})
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
