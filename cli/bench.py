@@ -59,9 +59,16 @@ class Round:
 def gateway(
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object a line.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of every combination.")] = 3,
-    messages: Annotated[int, typer.Option(min=1000, help="Messages per run; a fifth of them where batched.")] = 50_000,
+    messages: Annotated[int, typer.Option(min=1000, help="Messages per run; a fifth of them where batched.")] = 200_000,
     scenario: Annotated[list[str] | None, typer.Option(help="stub, mosquitto, batched; default all.")] = None,
     receiver: Annotated[list[str] | None, typer.Option(help="native, paho, telegraf, null; default all.")] = None,
+    null: Annotated[
+        bool, typer.Option("--null", help="Only what mosquitto itself can do: a subscriber that discards.")
+    ] = False,
+    core: Annotated[str, typer.Option(help="auto, compiled, python: what works off ordinary messages.")] = "auto",
+    latency_s: Annotated[
+        float, typer.Option(min=0, help="Seconds of publish-to-queryable with InfluxDB; 0: not.")
+    ] = 20.0,
     receive_only: Annotated[
         bool, typer.Option(help="Receivers alone: what they receive is acknowledged and thrown away.")
     ] = False,
@@ -69,6 +76,8 @@ def gateway(
     """CPU per message and throughput at QoS 1: whole gateway (spool, fdatasync, all rules, line protocol) into a sink
     that counts lines. null discards at once: what the broker can do. Telegraf runs where TELEGRAF_BIN names it."""
     telegraf, mosquitto = os.environ.get("TELEGRAF_BIN", ""), _mosquitto()
+    if null:
+        scenario, receiver, latency_s = ["mosquitto"], ["null"], 0.0
     scenarios, receivers = _chosen(scenario, tuple(SCENARIOS)), _chosen(receiver, RECEIVERS)
     if "telegraf" in receivers and not telegraf:
         typer.echo("TELEGRAF_BIN is not set: Telegraf is not measured, its ratios are null", err=True)
@@ -86,11 +95,13 @@ def gateway(
                     folder = Path(place) / f"{number}-{scene}-{who}"
                     shutil.copytree(database, folder)
                     count = messages if SCENARIOS[scene] == 1 else messages // 5
-                    run = _Run(folder, scene, who, count, receive_only or who == "null", mosquitto or "", telegraf)
+                    discard = receive_only or who == "null"
+                    run = _Run(folder, scene, who, count, discard, mosquitto or "", telegraf, core)
                     measured.append(one := run.measure(number))
                     shutil.rmtree(folder)
                     _show(one, as_json)
-    summary = _summary(measured)
+        latency = _latency(Path(place), database, mosquitto, latency_s, core)
+    summary = {**_summary(measured), **latency}
     if as_json:
         typer.echo(json.dumps({**summary, "receive_only": receive_only, "cpus": os.cpu_count()}))
     else:
@@ -165,6 +176,7 @@ class _Run:
     discard: bool
     mosquitto: str
     telegraf: str
+    core: str
 
     def measure(self, number: int) -> Round:
         readings = SCENARIOS[self.scenario]
@@ -225,6 +237,7 @@ class _Run:
             "BREWAIR_DATA_DIR": str(self.folder),
             "BREWAIR_MQTT_URL": f"mqtt://{rig.HOST}:{port}",
             "BREWAIR_MQTT_RECEIVER": "paho" if self.receiver == "paho" else "native",
+            "BREWAIR_GATEWAY_CORE": self.core,
             "BREWAIR_TELEMETRY_URL": f"influxdb+http://{rig.HOST}:{sink_port}/bench/bench",
             "BREWAIR_INFLUX_TOKEN_FILE": str(self.folder / "token"),
         }
@@ -238,6 +251,36 @@ class _Run:
 
         pipe.send("go")
         return until_done
+
+
+def _latency(place: Path, database: Path, mosquitto: str | None, seconds: float, core: str) -> dict[str, float | None]:
+    """Publish-to-queryable through mosquitto, the gateway and a real InfluxDB at 100 messages a second: seconds, or null."""
+    missing: dict[str, float | None] = {"queryable_p50_s": None, "queryable_p99_s": None}
+    influxd = rig.find_influxd()
+    if not seconds or mosquitto is None:
+        return missing
+    if influxd is None:
+        typer.echo("influxd is not on this machine (INFLUXD_BIN, PATH): publish-to-queryable is not measured", err=True)
+        return missing
+    folder = place / "latency"
+    shutil.copytree(database, folder)
+    with ExitStack() as stack:
+        port, _ = stack.enter_context(rig.mosquitto(mosquitto, folder))
+        url, token = stack.enter_context(rig.influxdb(influxd, folder))
+        (folder / "token").write_text(token)
+        environ = {
+            "BREWAIR_DATA_DIR": str(folder),
+            "BREWAIR_MQTT_URL": f"mqtt://{rig.HOST}:{port}",
+            "BREWAIR_GATEWAY_CORE": core,
+            "BREWAIR_TELEMETRY_URL": f"influxdb+{url}/bench/bench",
+            "BREWAIR_INFLUX_TOKEN_FILE": str(folder / "token"),
+        }
+        delays = stack.enter_context(_part(rig.queryable, environ, port, seconds))
+        found = sorted(_heard(delays, "the latency of the gateway"))
+    return {
+        "queryable_p50_s": round(found[len(found) // 2], 3),
+        "queryable_p99_s": round(found[int(len(found) * 0.99)], 3),
+    }
 
 
 def _show(one: Round, as_json: bool) -> None:

@@ -10,6 +10,8 @@ import gzip
 import json
 import os
 import random
+import secrets
+import shutil
 import socket
 import subprocess
 import threading
@@ -21,10 +23,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
 from domain import wire
-from domain.clock import SystemClock
+from domain.clock import SystemClock, to_ms
 from domain.errors import UnavailableError
 from domain.settings import load
+from domain.telemetry.stores import open_telemetry
 from gateway.__main__ import log_lines, spare_the_collector
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.receiver import Receiver
@@ -323,3 +328,70 @@ def telegraf(program: str, folder: Path, broker: int, sink_port: int) -> Iterato
     finally:
         process.terminate()
         process.wait(30)
+
+
+def find_influxd() -> Path | None:
+    """influxd by INFLUXD_BIN, on the PATH, or where ``.ci/servers`` has built it."""
+    named = os.environ.get("INFLUXD_BIN") or shutil.which("influxd")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brewair" / "servers"
+    built = sorted(cache.glob("influxd-*/influxd"))
+    return Path(named) if named else built[-1] if built else None
+
+
+@contextmanager
+def influxdb(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """An InfluxDB of our own; gives its address and a token that may do everything."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = int(probe.getsockname()[1])
+    url, token = f"http://{HOST}:{port}", secrets.token_urlsafe(24)
+    places = {"bolt-path": "influxd.bolt", "engine-path": "engine", "sqlite-path": "influxd.sqlite"}
+    command = [str(program), f"--http-bind-address={HOST}:{port}", "--reporting-disabled", "--log-level=warn"]
+    command += [f"--{option}={folder / name}" for option, name in places.items()]
+    with (folder / "influxd.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def made() -> bool:
+        with suppress(urllib3.exceptions.HTTPError, OSError):
+            body = {"username": "bench", "password": token, "org": "bench", "bucket": "bench", "token": token}
+            return urllib3.request("POST", f"{url}/api/v2/setup", json=body, retries=False).status < 300
+        return False
+
+    try:
+        wait_for(made, "InfluxDB")
+        yield url, token
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def queryable(pipe: Connection, environ: Mapping[str, str], port: int, seconds: float) -> None:
+    """A hundred messages a second; says for each how long after its sending a query first had it (seconds)."""
+    log_lines()
+    settings = load(environ)
+    telemetry, clock = open_telemetry(settings), SystemClock()
+    serial = serials()[0]
+    topic = wire.up("soymilk", serial, "telemetry")
+    with running(settings, clock) as subject, socket.create_connection((HOST, port)) as connection:
+        wait_for(lambda: subject.receiver.connected and subject.patience["telemetry"].well, "the gateway")
+        connection.sendall(codec.connect("bench-latency", clean=True))
+        connection.recv(4)
+        sent: dict[int, float] = {}
+        delays: dict[int, float] = {}
+        began, number = time.monotonic(), 0
+        while len(delays) < number or time.monotonic() - began < seconds:
+            if number < (time.monotonic() - began) * 100 and time.monotonic() - began < seconds:
+                ts = to_ms(clock.now()) + number % 2  # two in one millisecond would be one point
+                if ts not in sent:
+                    number += 1
+                    sent[ts] = time.monotonic()
+                    body = b'{"ts":%d,"seq":%d,"run_state":"standby","power_w":8.0}' % (ts, number)
+                    connection.sendall(codec.publish(topic, body, (number % 60_000 + 1).to_bytes(2, "big")))
+                continue
+            with suppress(UnavailableError):  # InfluxDB has not seen the measurement yet
+                for row in telemetry.range(
+                    serial, "soymilk", min(sent.keys() - delays.keys(), default=0), max(sent) + 1
+                ):
+                    if row.ts in sent:
+                        delays.setdefault(row.ts, time.monotonic() - sent[row.ts])
+            time.sleep(0.01)
+        pipe.send(list(delays.values()))

@@ -22,7 +22,7 @@ from domain.findings import Finding
 from domain.readings import Reading
 from domain.store.ingest import Machine, Seen
 from gateway.core import library as core
-from gateway.core.programs import UntranslatableError, spec_of
+from gateway.core.programs import spec_of
 from gateway.messages import Birth, Registry, Status, Unit
 from gateway.samples import AHEAD_MS, OLDEST_MS
 
@@ -308,11 +308,8 @@ class Machines:
 
     def _spec(self, fleet: core.Fleet, card: ModelCard) -> int | None:
         """The number of a nameplate in the compiled core; None where its rules have no form there."""
-        try:
-            return fleet.add_spec(spec_of(card))
-        except UntranslatableError as error:
-            log.warning("rules_not_compiled", card=card.key, why=str(error))
-            return None
+        said = spec_of(card)
+        return None if said is None else fleet.add_spec(said)
 
     def _move_out(self, serial: str) -> None:
         """Keep a machine's memory here, until it moves in again under another nameplate, or for good."""

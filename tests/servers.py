@@ -32,7 +32,7 @@ import pytest
 from psycopg import sql
 
 HOST = "127.0.0.1"
-SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats")
+SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats", "core")
 
 T = TypeVar("T")
 

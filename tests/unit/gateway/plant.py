@@ -57,6 +57,9 @@ def register(
 class Plant:
     """A pipeline without threads over stores in ``folder``; ``restart`` is what a crash leaves."""
 
+    compiled = False
+    """Whether ordinary messages go through the compiled core; the tests of this folder run both ways."""
+
     def __init__(self, folder: Path, sessions: Sessions | None = None, telemetry: Telemetry | None = None) -> None:
         self.folder = folder
         self.clock = ManualClock(START)
@@ -77,6 +80,7 @@ class Plant:
             clock=self.clock,
             publish=lambda topic, payload: self.publish(topic, payload),
             zone=ZoneInfo("Asia/Shanghai"),
+            compiled=self.compiled,
             **more,
         )
         pipeline.load()
