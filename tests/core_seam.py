@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from domain import wire
@@ -78,7 +79,7 @@ class Single:
         size = ctypes.c_size_t()
         text = self._core.brewair_single_dump(self._handle, ctypes.byref(size))
         try:
-            dumped: dict[str, Any] = json.loads(ctypes.string_at(text, size.value))
+            dumped: dict[str, Any] = orjson.loads(ctypes.string_at(text, size.value))
         finally:
             self._core.brewair_single_free_text(text, size)
         return dumped
@@ -143,6 +144,6 @@ class Twins:
         self.findings += expected
 
 
-def written(dump: dict[str, Any]) -> str:
+def written(dump: dict[str, Any]) -> bytes:
     """A memory as text that tells 1 from 1.0 and from true, whatever the order of keys."""
-    return json.dumps(dump, sort_keys=True, indent=1)
+    return orjson.dumps(dump, option=orjson.OPT_SORT_KEYS)

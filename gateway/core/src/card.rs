@@ -1,5 +1,6 @@
 //! What all machines of one type and nameplate share: the model card, the channels, the states, the unit's own normal figures.
 
+use crate::detector::Rules;
 use crate::json::Json;
 use crate::sample::{Catalogue, Kind, Place, ABSENT};
 
@@ -202,10 +203,14 @@ pub struct Spec {
     pub valve_w: f64,
     /// Healthy heating power in W.
     pub heat_ref_w: f64,
+    pub rules: Rules,
+    /// A device's time is believed from so long before its receipt until so long after it, in ms.
+    oldest_ms: i64,
+    ahead_ms: i64,
 }
 
 impl Spec {
-    /// From `{"type", "card", "channels", "states", "active", "reference"}`; None where it is not understood.
+    /// From what `spec_of` in `gateway/core/programs.py` says; None where it is not understood.
     pub fn new(given: &Json) -> Option<Spec> {
         let kind = match given.get("type").text() {
             "soymilk" => Type::Soymilk,
@@ -219,7 +224,7 @@ impl Spec {
             return None;
         }
         let active = given.get("active").items();
-        let active = states.iter().map(|name| active.iter().any(|one| one.text() == name)).collect();
+        let active: Vec<bool> = states.iter().map(|name| active.iter().any(|one| one.text() == name)).collect();
         let reference: Vec<(String, f64)> =
             given.get("reference").pairs().iter().map(|(key, value)| (key.clone(), value.num())).collect();
         if reference.iter().any(|(_, value)| value.is_nan()) {
@@ -237,6 +242,9 @@ impl Spec {
             idle_w: if fan_idle != 0.0 { fan_idle } else { larger(15.0, 1.5 * card.p_standby_w) },
             valve_w: card.p_standby_w + 30.0,
             heat_ref_w: own_w.map_or(card.p_heat_w, |(_, value)| *value),
+            rules: Rules::new(given, kind, &catalogue, &states, &active)?,
+            oldest_ms: given.get("oldest_ms").int()?,
+            ahead_ms: given.get("ahead_ms").int()?,
             card,
             catalogue,
             states,
@@ -244,6 +252,11 @@ impl Spec {
             reference,
             places,
         })
+    }
+
+    /// Whether a device's time can be its sample's time.
+    pub fn is_believable(&self, ts: i64, recv_ms: i64) -> bool {
+        recv_ms - self.oldest_ms <= ts && ts <= recv_ms + self.ahead_ms
     }
 
     /// The state of this name; `NONE` where it is empty or no state.

@@ -2,11 +2,11 @@
 //!
 //! A sample that is for Python leaves the detector as it was before it.
 
-use crate::card::{Spec, State, NONE};
+use crate::card::{Spec, State, Type, NONE};
 use crate::facts::Facts;
 use crate::json::Json;
 use crate::program::Program;
-use crate::sample::{Catalogue, Kind, Odd, Sample, Scanner, View};
+use crate::sample::{Catalogue, Kind, Odd, Sample, Scanner, View, ABSENT};
 use crate::states::StateInference;
 use crate::watch::{Mark, Window};
 
@@ -56,15 +56,15 @@ pub struct Rules {
 
 impl Rules {
     /// From the "rules" and "silence" of a spec; None where there is something the core does not know.
-    pub fn new(given: &Json, spec: &Spec) -> Option<Rules> {
-        let slots = Facts::slot_names(&spec.kind);
+    pub fn new(given: &Json, kind: Type, catalogue: &Catalogue, states: &[String], active: &[bool]) -> Option<Rules> {
+        let slots = Facts::slot_names(kind);
         let mut rows = Vec::new();
         for one in given.get("rules").items() {
             let mut needs = 0u64;
             let mut never = false;
             for channel in one.get("needs").items() {
-                match spec.catalogue.place(channel.text().as_bytes()) {
-                    crate::sample::ABSENT => never = true,
+                match catalogue.place(channel.text().as_bytes()) {
+                    ABSENT => never = true,
                     place => needs |= 1 << place,
                 }
             }
@@ -92,13 +92,13 @@ impl Rules {
         if rows.len() > MOST_RULES {
             return None;
         }
-        let starts = spec.states.iter().zip(&spec.active).any(|(name, active)| *active && name == "starting");
+        let starts = states.iter().zip(active).any(|(name, active)| *active && name == "starting");
         let cold = |name: &str| matches!(name, "off" | "offline") || (starts && matches!(name, "standby" | ""));
         Some(Rules {
             asked: (0..rows.len() as u8).filter(|nth| !rows[*nth as usize].when.is_never()).collect(),
             rows,
             silence: given.get("silence").text().to_string(),
-            cold: spec.states.iter().map(|name| cold(name)).collect(),
+            cold: states.iter().map(|name| cold(name)).collect(),
             cold_none: cold(""),
         })
     }
@@ -130,7 +130,12 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(spec: &Spec) -> Scratch {
-        Scratch { inference: StateInference::new(), facts: Facts::new(spec), marks: Vec::with_capacity(MOST_RULES), times: Vec::new() }
+        Scratch {
+            inference: StateInference::new(),
+            facts: Facts::new(spec),
+            marks: Vec::with_capacity(MOST_RULES),
+            times: Vec::new(),
+        }
     }
 }
 
@@ -247,8 +252,12 @@ pub struct Detector {
 
 enum Place {
     /// It was here before, or it is too late.
-    Past { remember: Option<(u8, i64)> },
-    Next { remember: Option<(u8, i64)> },
+    Past {
+        remember: Option<(u8, i64)>,
+    },
+    Next {
+        remember: Option<(u8, i64)>,
+    },
     Python,
 }
 
@@ -344,7 +353,9 @@ impl Detector {
         let mut remember = None;
         let mut current = false;
         if seq >= 0 {
-            let Some(name) = self.name_of(view.boot().unwrap_or(b"None")) else { return Place::Python };
+            let Some(name) = self.name_of(view.boot().unwrap_or(b"None")) else {
+                return Place::Python;
+            };
             if self.remembered.has(name, seq) {
                 return Place::Past { remember: None };
             }
@@ -506,7 +517,13 @@ impl Detector {
 
     /// Everything remembered, as Python's `Detector.dump` says it.
     pub fn dump(&self, spec: &Spec) -> Json {
-        let whole = |time: i64| if time == NEVER { Json::Null } else { Json::Int(time) };
+        let whole = |time: i64| {
+            if time == NEVER {
+                Json::Null
+            } else {
+                Json::Int(time)
+            }
+        };
         let name = |nth: u8| String::from_utf8_lossy(&self.names[nth as usize]).into_owned();
         let interval = match self.interval_s {
             Some(interval) if self.interval_whole => Json::Int(interval as i64),
@@ -535,7 +552,11 @@ impl Detector {
             ("facts", self.facts.dump(spec)),
             (
                 "windows",
-                Json::Map(windows.map(|(rule, window)| (rule.row.clone(), Json::List(window.codes().map(Json::Int).collect()))).collect()),
+                Json::Map(
+                    windows
+                        .map(|(rule, window)| (rule.row.clone(), Json::List(window.codes().map(Json::Int).collect())))
+                        .collect(),
+                ),
             ),
             ("open", Json::Map(rare.map(|rare| rare.open.clone()).unwrap_or_default())),
         ];
@@ -558,7 +579,13 @@ impl Detector {
     /// fit in here.
     pub fn load(spec: &Spec, dumped: &Json) -> Option<Detector> {
         let mut loaded = Detector::new(spec);
-        let time = |key: &str| if *dumped.get(key) == Json::Null { Some(NEVER) } else { dumped.get(key).int() };
+        let time = |key: &str| {
+            if *dumped.get(key) == Json::Null {
+                Some(NEVER)
+            } else {
+                dumped.get(key).int()
+            }
+        };
         loaded.frozen_ms = dumped.get("frozen_ms").int()?;
         loaded.guard_until = dumped.get("guard_until").int()?;
         loaded.last_seq = dumped.get("last_seq").int()?;
@@ -585,8 +612,9 @@ impl Detector {
         let mut moment = String::new();
         dumped.get("same_moment").write(&mut moment);
         loaded.moment = moment.into_bytes();
-        loaded.inference.restore(spec, dumped.get("inference"));
-        loaded.facts.restore(spec, dumped.get("facts"));
+        if !loaded.inference.restore(spec, dumped.get("inference")) || !loaded.facts.restore(spec, dumped.get("facts")) {
+            return None;
+        }
         for (nth, rule) in spec.rules.rows.iter().enumerate() {
             let codes: Option<Vec<i64>> = dumped.get("windows").get(&rule.row).items().iter().map(Json::int).collect();
             loaded.windows[nth] = Window::load(codes?.into_iter());

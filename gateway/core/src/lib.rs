@@ -4,12 +4,16 @@
 //! untouched, and the Python that is the reference of all this decides.
 
 pub mod card;
+pub mod detector;
 pub mod electrical;
 pub mod facts;
 pub mod freshair;
 pub mod json;
 pub mod memory;
 pub mod probe;
+pub mod program;
 pub mod sample;
+pub mod single;
 pub mod soymilk;
 pub mod states;
+pub mod watch;

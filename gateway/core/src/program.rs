@@ -56,7 +56,9 @@ impl Program {
         let slot = |name: &Json| slots.iter().position(|known| *known == name.text()).map(|nth| nth as u8);
         let mut tests = Vec::with_capacity(given.len());
         for (nth, one) in given.iter().enumerate() {
-            let [left, comparison, right, yes, no] = one.items() else { return None };
+            let [left, comparison, right, yes, no] = one.items() else {
+                return None;
+            };
             let target = |to: &Json| match to {
                 Json::Bool(true) => Some(TRUE),
                 Json::Bool(false) => Some(FALSE),
@@ -151,7 +153,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for program in ["[]", "[1]", r#"[["c","<",1,true,false]]"#, r#"[["a","<",1,0,false]]"#, r#"[["a","<",null,true,false]]"#] {
+        for program in
+            ["[]", "[1]", r#"[["c","<",1,true,false]]"#, r#"[["a","<",1,0,false]]"#, r#"[["a","<",null,true,false]]"#]
+        {
             assert!(Program::new(&Json::parse(program.as_bytes()).unwrap(), &["a"]).is_none(), "{program}");
         }
     }

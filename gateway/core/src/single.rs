@@ -23,7 +23,12 @@ unsafe fn json(text: *const u8, len: usize) -> Option<Json> {
 /// # Safety
 /// The pointers must point to so many bytes.
 #[no_mangle]
-pub unsafe extern "C" fn brewair_single_new(spec: *const u8, spec_len: usize, dump: *const u8, dump_len: usize) -> *mut Single {
+pub unsafe extern "C" fn brewair_single_new(
+    spec: *const u8,
+    spec_len: usize,
+    dump: *const u8,
+    dump_len: usize,
+) -> *mut Single {
     let made = || {
         let spec = Spec::new(&json(spec, spec_len)?)?;
         let detector = match json(dump, dump_len)? {

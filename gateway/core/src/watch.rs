@@ -54,7 +54,15 @@ impl Window {
     }
 
     /// Take in a sample; true when the last `span_ms` agree (80 % of at least 3 samples, without a hole).
-    pub fn lasted(&mut self, agrees: bool, t: i64, span_ms: i64, gap_ms: i64, min_samples: u32, times: &mut Vec<i64>) -> bool {
+    pub fn lasted(
+        &mut self,
+        agrees: bool,
+        t: i64,
+        span_ms: i64,
+        gap_ms: i64,
+        min_samples: u32,
+        times: &mut Vec<i64>,
+    ) -> bool {
         if self.len > 0 {
             let last = self.last();
             if t - last > gap_ms {
