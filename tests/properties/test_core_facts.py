@@ -44,11 +44,16 @@ DERIVED: Mapping[str, Callable[[Any], object]] = {
 class Reference:
     """Python's state inference and facts of one machine, and rows as the core shows them."""
 
-    def __init__(self, card: ModelCard, reference: Mapping[str, float]) -> None:
+    def __init__(
+        self, card: ModelCard, reference: Mapping[str, float], memory: Mapping[str, Any] | None = None
+    ) -> None:
         self.card = card
         self.states = {name: float(nth) for nth, name in enumerate(EQUIPMENT[card.type].states)}
         self.inference = StateInference(card)
         self.facts: Facts = FACTS[card.type](card, reference)
+        if memory:
+            self.inference.restore(memory["inference"])
+            self.facts.restore(memory["facts"])
 
     def row(self, sample: Sample, slots: Sequence[str]) -> list[object]:
         """State, normalised power and every slot after this sample."""
@@ -71,12 +76,6 @@ class Reference:
             json.dumps({"inference": self.inference.dump(), "facts": self.facts.dump()}, allow_nan=False)
         )
         return dumped
-
-    def restart(self, memory: Mapping[str, Any], reference: Mapping[str, float]) -> None:
-        """Go on from a memory."""
-        self.__init__(self.card, reference)  # type: ignore[misc]
-        self.inference.restore(memory["inference"])
-        self.facts.restore(memory["facts"])
 
 
 def number(bits: str) -> float:
@@ -130,7 +129,7 @@ def play(
             memory = python.memory()
             played.odd += 1
             begin += 1
-        python.restart(memory, reference)
+        python = Reference(card, reference, memory)
     played.memory = memory
     return played
 
@@ -204,7 +203,8 @@ SPECIAL = (
 CARDS = (*(card for equipment in EQUIPMENT.values() for card in equipment.cards.values()), *SPECIAL)
 
 STEPS = (1_000, 5_000, 10_000, 10_000, 30_000, 30_000, 60_000, 95_000, 600_000)
-HOLES = (0, 0, 0, 9_999, 10_000, 59_999, 60_001, 90_001, 300_001, 1_800_000, 3_600_001, 10_800_000)
+BORDERS = (9_999, 10_000, 10_001, 59_999, 60_000, 60_001, 89_999, 90_001, 120_001, 180_001, 299_999, 300_001, 600_001)
+HOLES = (1_800_000, 3_600_000, 3_600_001, 10_800_000)
 
 
 def choices(card: ModelCard) -> dict[str, list[Any]]:
@@ -274,7 +274,7 @@ def streams(draw: st.DrawFn) -> tuple[ModelCard, dict[str, float], list[Sample]]
         step = draw(st.sampled_from(STEPS))
         held = {channel: [rng.choice(known[channel])] for channel in channels}
         moving = {c: rng.sample(known[c], min(len(known[c]), rng.choice((2, 3, 30)))) for c in channels}
-        unsteady, patchy = rng.random() ** 2, rng.random() ** 2 / 2
+        unsteady, patchy, hurried = rng.random() ** 2, rng.random() ** 2 / 2, rng.choice((0.0, 0.0, 0.05, 0.3))
         pools = {c: moving[c] if rng.random() < unsteady else held[c] for c in channels if rng.random() < 0.8}
         coming = {c for c in pools if rng.random() < patchy}
         for _ in range(draw(st.integers(1, 90))):
@@ -286,8 +286,8 @@ def streams(draw: st.DrawFn) -> tuple[ModelCard, dict[str, float], list[Sample]]
                 for c, v in values.items()
             }
             stream.append({"ts": at, **{c: v for c, v in jitter.items() if _in_range(card, c, v)}})
-            at += step
-        at += draw(st.sampled_from(HOLES))
+            at += rng.choice(BORDERS) if rng.random() < hurried else step
+        at += draw(st.sampled_from((0, 0, 0, *BORDERS, *HOLES)))
     return card, reference, stream
 
 
