@@ -1,5 +1,7 @@
 //! Figures of a fresh-air unit that the rules speak of; as `domain/catalogue/freshair/facts.py` and `efficiency.py` have them.
 
+#![allow(clippy::neg_cmp_op_on_partial_ord)] // what is absent is nan: "not below" is not "at least"
+
 use crate::card::{larger, Spec, State};
 use crate::electrical::power;
 use crate::facts::{slots, truth, Common, LEFT_ALONE_MS};
@@ -210,8 +212,7 @@ impl FreshairFacts {
 
     /// The sensor before or `behind` the filter shows one figure while its partner moves, or what it cannot show.
     fn stuck(&self, spec: &Spec, behind: bool) -> bool {
-        let (still, through) =
-            if behind { (&self.still_out, 1.0 - spec.card.eta_pm25) } else { (&self.still_in, 1.0) };
+        let (still, through) = if behind { (&self.still_out, 1.0 - spec.card.eta_pm25) } else { (&self.still_in, 1.0) };
         let Some(since) = still.since else {
             return false;
         };
