@@ -9,14 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from domain.catalogue.model import ModelCard
-from domain.catalogue.registry import EQUIPMENT
 
 CRATE = Path(__file__).parents[1] / "gateway" / "core"
 _FILE = {"win32": "brewair_core.dll", "darwin": "libbrewair_core.dylib"}.get(sys.platform, "libbrewair_core.so")
@@ -38,6 +34,17 @@ def library() -> ctypes.CDLL:
     core = ctypes.CDLL(str(CRATE / "target" / "release" / _FILE))
     core.brewair_probe.argtypes, core.brewair_probe.restype = (ctypes.c_char_p, ctypes.c_size_t), _Buffer
     core.brewair_probe_free.argtypes, core.brewair_probe_free.restype = (_Buffer,), None
+    text, size, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p
+    for name, result, arguments in (
+        ("new", handle, (text, size, text, size)),
+        ("load", ctypes.c_bool, (handle, text, size)),
+        ("fold", ctypes.c_int64, (handle, text, size, ctypes.c_int64)),
+        ("dump", handle, (handle, ctypes.POINTER(size))),
+        ("free_text", None, (handle, size)),
+        ("free", None, (handle,)),
+    ):
+        function = getattr(core, f"brewair_single_{name}")
+        function.restype, function.argtypes = result, arguments
     return core
 
 
@@ -49,16 +56,3 @@ def probe(given: Mapping[str, Any]) -> Any:
         return json.loads(ctypes.string_at(answer.at, answer.len))
     finally:
         core.brewair_probe_free(answer)
-
-
-def spec_of(card: ModelCard, reference: Mapping[str, float]) -> dict[str, Any]:
-    """What all machines of this nameplate share, for the core."""
-    equipment = EQUIPMENT[card.type]
-    return {
-        "type": card.type,
-        "card": asdict(card),
-        "channels": [{"key": c.key, "kind": c.kind, "low": c.low, "high": c.high} for c in equipment.channels.values()],
-        "states": list(equipment.states),
-        "active": sorted(equipment.active_states),
-        "reference": dict(reference),
-    }

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from domain import wire
 from domain.catalogue.model import ModelCard
@@ -24,31 +19,7 @@ from gateway.adapters.native import NativeAdapter
 from gateway.core.programs import compiled
 from gateway.ingest.decode import Decoder
 from gateway.messages import Message, Registry, Unit
-
-CRATE = Path(__file__).parents[1] / "gateway" / "core"
-
-
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The core, built from these sources; without cargo the test is skipped."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("no cargo to build the compiled core with")
-    subprocess.run([cargo, "build", "--release", "--quiet", "--offline", "--lib"], cwd=CRATE, check=True)
-    built = next(path for path in (CRATE / "target" / "release").glob("*brewair_core.*") if path.suffix in (".so", ".dylib"))
-    core = ctypes.CDLL(str(built))
-    text, size, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p
-    for name, result, arguments in (
-        ("new", handle, (text, size, text, size)),
-        ("load", ctypes.c_bool, (handle, text, size)),
-        ("fold", ctypes.c_int64, (handle, text, size, ctypes.c_int64)),
-        ("dump", handle, (handle, ctypes.POINTER(size))),
-        ("free_text", None, (handle, size)),
-        ("free", None, (handle,)),
-    ):
-        function = getattr(core, f"brewair_single_{name}")
-        function.restype, function.argtypes = result, arguments
-    return core
+from tests.core_library import library
 
 
 class Single:
@@ -94,14 +65,14 @@ class Twins:
         self.core = Single(compiled(card, baseline))
         self.findings: list[Finding] = []
         self.samples = self.left_to_python = 0
-        self._decoder = Decoder(
-            [NativeAdapter()], Registry.of([Unit(serial, card.type, card.key)]), known_only=False
-        )
+        self._decoder = Decoder([NativeAdapter()], Registry.of([Unit(serial, card.type, card.key)]), known_only=False)
 
     def hear(self, payload: bytes, recv_ms: int) -> None:
         """One message of telemetry."""
         topic = wire.up(self.card.type, self.serial, "telemetry")
-        readings = [said for said in self._decoder.decode(Message(topic, payload, recv_ms)) if isinstance(said, Reading)]
+        readings = [
+            said for said in self._decoder.decode(Message(topic, payload, recv_ms)) if isinstance(said, Reading)
+        ]
         expected = [finding for reading in readings for finding in self.python.fold(reading)]
         part = self.core.fold(payload, recv_ms)
         found: list[Finding] = []

@@ -18,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from domain.catalogue.fault_rule import FaultRule
 from domain.catalogue.facts import Facts
+from domain.catalogue.fault_rule import FaultRule
 from domain.catalogue.model import ModelCard
 from domain.catalogue.registry import EQUIPMENT
 from domain.catalogue.rules import FACTS, RULES
@@ -39,7 +39,7 @@ class UntranslatableError(Exception):
 
 
 def spec_of(card: ModelCard, baseline: Baseline | None = None) -> dict[str, Any] | None:
-    """What the core must know about machines of this nameplate, as JSON; None where Python has to judge them (the log says why)."""
+    """What the core must know about machines of this nameplate, as JSON; None where Python has to judge (the log says why)."""
     try:
         return compiled(card, baseline)
     except UntranslatableError as error:
@@ -325,7 +325,9 @@ class _Translator:
                 match self._value(a), self._value(b):
                     case _Known(left), _Known(right):
                         return _Known(means(left, right))
-                    case (_Figure(slot=slot, how=""), _Known(by)) | (_Known(by), _Figure(slot=slot, how="")) if sign in "+*":
+                    case (_Figure(slot=slot, how=""), _Known(by)) | (_Known(by), _Figure(slot=slot, how="")) if (
+                        sign in "+*"
+                    ):
                         return _Figure(slot, sign, float(by))
         raise _refused(node, "has no form in the core")
 
@@ -368,7 +370,9 @@ def _body(function: FunctionType) -> ast.expr:
         raise UntranslatableError(f"there is no source of {name}") from None
     found = [body for node, body in written if node.lineno == code.co_firstlineno and _is_of(node, body, code)]
     if len(found) != 1:
-        raise UntranslatableError(f"{name} (line {code.co_firstlineno}) is not one expression that can be told from others")
+        raise UntranslatableError(
+            f"{name} (line {code.co_firstlineno}) is not one expression that can be told from others"
+        )
     return found[0]
 
 

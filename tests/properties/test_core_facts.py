@@ -8,7 +8,7 @@ import math
 import random
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,19 +26,12 @@ from domain.catalogue.rules import FACTS
 from domain.detection.states import StateInference
 from domain.readings import Reading
 from gateway import samples
-from tests.core_library import probe, spec_of
+from gateway.core.programs import compiled
+from tests.core_library import probe
 from tests.unit.device_sim import machines
 
 T0 = 1_763_776_800_000
 Sample = dict[str, Any]
-
-DERIVED: Mapping[str, Callable[[Any], object]] = {
-    "has_code": lambda f: bool(f.code),
-    "is_rejected": lambda f: bool(f.rejected),
-    "stuck_before": lambda f: f.stuck(behind=False),
-    "stuck_behind": lambda f: f.stuck(behind=True),
-}
-"""Slots that Python has no attribute for."""
 
 
 class Reference:
@@ -65,7 +58,7 @@ class Reference:
         return [state, self.inference.pn, *map(self._slot, slots)]
 
     def _slot(self, name: str) -> float:
-        value: Any = DERIVED[name](self.facts) if name in DERIVED else getattr(self.facts, name)
+        value: Any = getattr(self.facts, name)
         if isinstance(value, str):
             return self.states[value]
         return math.nan if value is None else float(value)
@@ -103,7 +96,7 @@ def play(
     card: ModelCard, reference: Mapping[str, float], stream: Sequence[Sample], *, cuts: Sequence[int] = ()
 ) -> Played:
     """Both sides fold the stream and must agree after every sample; at ``cuts`` both go on from what the core dumped."""
-    spec, python, played = spec_of(card, reference), Reference(card, reference), Played()
+    spec, python, played = {**compiled(card), "reference": dict(reference)}, Reference(card, reference), Played()
     memory: dict[str, Any] = {}
     begin = 0
     for end in (*sorted(cuts), len(stream)):
@@ -350,6 +343,6 @@ def test_the_border_itself() -> None:
 def test_a_memory_that_cannot_be_held_exactly_is_refused(broken: dict[str, dict[str, Any]]) -> None:
     card = EQUIPMENT["soymilk"].cards["SMM-10"]
     memory = Reference(card, {}).memory()
-    asked = {"spec": spec_of(card, {}), "payloads": []}
+    asked = {"spec": compiled(card), "payloads": []}
     assert probe({**asked, **memory}) is not None
     assert probe({**asked, **{part: memory[part] | broken.get(part, {}) for part in memory}}) is None

@@ -156,6 +156,7 @@ impl SoymilkFacts {
         }
     }
 
+    /// Become like the other one; allocates nothing once warm.
     pub fn copy_from(&mut self, other: &SoymilkFacts) {
         let (mut common, mut batch_id) = (std::mem::take(&mut self.common), self.batch_id.take());
         common.copy_from(&other.common);

@@ -90,7 +90,9 @@ def test_every_shipped_rule_translates_and_says_what_it_said(card: ModelCard, ba
         for _ in range(1500):
             figures = Figures(fresh, states, border, rng)
             asked = rule.when is None or rule.when(figures)
-            conditions = {"when": rule.when, "raises": rule.raises, "clears": rule.clears} if asked else {"when": rule.when}
+            conditions = (
+                {"when": rule.when, "raises": rule.raises, "clears": rule.clears} if asked else {"when": rule.when}
+            )
             for name, condition in conditions.items():
                 said = condition is None or condition(figures)
                 answers[name].add(said)
@@ -132,7 +134,7 @@ def test_what_the_nameplate_decides_is_decided_already() -> None:
     assert translated(lambda f: f.card.phases == 1 and f.temp > limit) is False
     assert translated(lambda f: f.temp > limit or "heating" not in f.reference) is True
     assert translated(lambda f: _is_hot(f, max(1.0, 90.0))) == [["temp", ">", 90.0, True, False]]
-    assert translated(lambda f: -1.0 < f.temp) == [["temp", ">", -1.0, True, False]]
+    assert translated(lambda f: f.temp > -1.0) == [["temp", ">", -1.0, True, False]]
     assert translated(lambda f: f.temp <= 0.9 * f.pn) == [["temp", "<=", ["pn", "*", 0.9], True, False]]
     assert translated(lambda f: f.state in ("off", "standby")) == [
         ["state", "==", 1.0, True, 1], ["state", "==", 2.0, True, False],
@@ -141,7 +143,7 @@ def test_what_the_nameplate_decides_is_decided_already() -> None:
 
 
 def test_of_two_lambdas_in_one_line_each_is_itself() -> None:
-    first, second = lambda f: f.temp > 1.0, lambda f: f.temp > 2.0  # noqa: E731
+    first, second = lambda f: f.temp > 1.0, lambda f: f.temp > 2.0
     assert translated(first) == [["temp", ">", 1.0, True, False]]
     assert translated(second) == [["temp", ">", 2.0, True, False]]
 
@@ -168,7 +170,9 @@ def test_of_two_lambdas_in_one_line_each_is_itself() -> None:
     ids=str,
 )
 def test_what_has_no_form_is_refused_with_its_reason(condition: Callable[[Any], bool], why: str) -> None:
-    with pytest.raises(UntranslatableError, match="(?s)" + why.replace("(", r"\(").replace("+", r"\+").replace("[", r"\[")):
+    with pytest.raises(
+        UntranslatableError, match="(?s)" + why.replace("(", r"\(").replace("+", r"\+").replace("[", r"\[")
+    ):
         translated(condition)
 
 
