@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pytest
+import orjson
 
 from domain import wire
 from domain.catalogue.model import ModelCard
@@ -23,33 +19,7 @@ from gateway.adapters.native import NativeAdapter
 from gateway.core.programs import compiled
 from gateway.ingest.decode import Decoder
 from gateway.messages import Message, Registry, Unit
-
-CRATE = Path(__file__).parents[1] / "gateway" / "core"
-
-
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The core, built from these sources; without cargo the test is skipped."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("no cargo to build the compiled core with")
-    subprocess.run([cargo, "build", "--release", "--quiet", "--offline", "--lib"], cwd=CRATE, check=True)
-    built = next(
-        path for path in (CRATE / "target" / "release").glob("*brewair_core.*") if path.suffix in (".so", ".dylib")
-    )
-    core = ctypes.CDLL(str(built))
-    text, size, handle = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p
-    for name, result, arguments in (
-        ("new", handle, (text, size, text, size)),
-        ("load", ctypes.c_bool, (handle, text, size)),
-        ("fold", ctypes.c_int64, (handle, text, size, ctypes.c_int64)),
-        ("dump", handle, (handle, ctypes.POINTER(size))),
-        ("free_text", None, (handle, size)),
-        ("free", None, (handle,)),
-    ):
-        function = getattr(core, f"brewair_single_{name}")
-        function.restype, function.argtypes = result, arguments
-    return core
+from tests.core_library import library
 
 
 class Single:
@@ -80,7 +50,7 @@ class Single:
         size = ctypes.c_size_t()
         text = self._core.brewair_single_dump(self._handle, ctypes.byref(size))
         try:
-            dumped: dict[str, Any] = json.loads(ctypes.string_at(text, size.value))
+            dumped: dict[str, Any] = orjson.loads(ctypes.string_at(text, size.value))
         finally:
             self._core.brewair_single_free_text(text, size)
         return dumped
@@ -145,6 +115,6 @@ class Twins:
         self.findings += expected
 
 
-def written(dump: dict[str, Any]) -> str:
+def written(dump: dict[str, Any]) -> bytes:
     """A memory as text that tells 1 from 1.0 and from true, whatever the order of keys."""
-    return json.dumps(dump, sort_keys=True, indent=1)
+    return orjson.dumps(dump, option=orjson.OPT_SORT_KEYS)

@@ -47,7 +47,7 @@ def channels_of(equipment_type: str) -> list[dict[str, Any]]:
 
 
 def spec_of(card: ModelCard, baseline: Baseline | None = None) -> dict[str, Any] | None:
-    """What the core must know about machines of this nameplate, as JSON; None where Python has to judge them (the log says why)."""
+    """What the core must know about machines of this nameplate, as JSON; None where Python has to judge (the log says why)."""
     try:
         return compiled(card, baseline)
     except UntranslatableError as error:

@@ -145,9 +145,9 @@ class SoymilkFacts(Facts):
     @property
     def imbalance(self) -> float:
         """(max − min) / mean of the three phase currents; nan where one is absent or nothing flows."""
-        currents = [self.num(f"current_a_{phase}") for phase in PHASES]
-        mean = sum(currents) / 3
-        return (max(currents) - min(currents)) / mean if mean > 0 else nan
+        a, b, c = (self.num(f"current_a_{phase}") for phase in PHASES)
+        mean = (a + b + c) / 3  # not sum(): from Python 3.12 on it rounds in another way than the compiled core
+        return (max(a, b, c) - min(a, b, c)) / mean if mean > 0 else nan
 
     @property
     def element_lost_below(self) -> float:

@@ -80,9 +80,11 @@ pub struct Set(u64);
 
 impl Set {
     fn of(states: &[String], names: &[&str]) -> Set {
-        Set(names.iter().map(|name| place_of(states, name.as_bytes())).filter(|state| *state != NEVER).fold(0, |all, state| {
-            all | 1 << (state + 1)
-        }))
+        Set(names
+            .iter()
+            .map(|name| place_of(states, name.as_bytes()))
+            .filter(|state| *state != NEVER)
+            .fold(0, |all, state| all | 1 << (state + 1)))
     }
 
     pub fn has(self, state: State) -> bool {
@@ -110,9 +112,7 @@ macro_rules! names {
     };
 }
 
-names!(
-    off, standby, filling, grinding, heating, boil_hold, dispensing, keep_warm, cleaning, paused, running, preheating
-);
+names!(off, standby, filling, grinding, heating, boil_hold, dispensing, keep_warm, cleaning, paused, running, preheating);
 
 /// The sets of states that the code speaks of.
 pub struct Sets {

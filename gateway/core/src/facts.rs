@@ -189,12 +189,21 @@ impl Facts {
         }
     }
 
-    /// Become like the other one, which is of the same type; allocates nothing once warm.
-    pub fn copy_from(&mut self, other: &Facts) {
+    /// Note how the other one, which is of the same type, is before its `update`; allocates nothing once warm.
+    pub fn note(&mut self, other: &Facts) {
         match (self, other) {
             (Facts::Soymilk(facts), Facts::Soymilk(others)) => facts.copy_from(others),
-            (Facts::Freshair(facts), Facts::Freshair(others)) => facts.copy_from(others),
+            (Facts::Freshair(facts), Facts::Freshair(others)) => facts.note(others),
             (facts, _) => *facts = other.clone(),
+        }
+    }
+
+    /// Become as noted before the last `update`.
+    pub fn back_to(&mut self, noted: &Facts) {
+        match (self, noted) {
+            (Facts::Soymilk(facts), Facts::Soymilk(noted)) => facts.copy_from(noted),
+            (Facts::Freshair(facts), Facts::Freshair(noted)) => facts.back_to(noted),
+            (facts, _) => *facts = noted.clone(),
         }
     }
 }

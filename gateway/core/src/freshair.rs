@@ -1,38 +1,67 @@
 //! Figures of a fresh-air unit that the rules speak of; as `domain/catalogue/freshair/facts.py` and `efficiency.py` have them.
 
+#![allow(clippy::neg_cmp_op_on_partial_ord)] // what is absent is nan: "not below" is not "at least"
+
 use crate::card::{larger, Spec, State};
 use crate::electrical::power;
 use crate::facts::{slots, truth, Common, LEFT_ALONE_MS};
-use crate::memory::memory;
+use crate::json::Json;
+use crate::memory::{memory, Kept};
 use crate::sample::View;
 
 const MEDIAN_MS: i64 = 300_000;
 const WARM_MS: i64 = 600_000;
 const PM_ASLEEP_MS: i64 = 3_600_000;
 
+/// So many samples that are past may stand before those that count.
+const MOST_PAST: usize = 16;
+
 /// Median of the last 5 minutes, and of no fewer than the last 5 samples; nan before there are 3.
 #[derive(Clone, Debug, Default)]
 struct RollingMedian {
     ordered: Vec<f64>,
+    /// Those before `begin` are past; they stay until the next call, so that the last one can be taken back.
     samples: Vec<(i64, f64)>,
+    begin: usize,
 }
 
-memory!(RollingMedian: ordered, samples);
+/// Where a median stood.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    begin: usize,
+    end: usize,
+}
 
 impl RollingMedian {
+    /// Where it stands, before a sample is taken in or all is forgotten.
+    fn mark(&mut self) -> Mark {
+        if self.begin >= MOST_PAST {
+            self.samples.drain(..self.begin);
+            self.begin = 0;
+        }
+        Mark { begin: self.begin, end: self.samples.len() }
+    }
+
+    /// Stand there again.
+    fn back_to(&mut self, mark: Mark) {
+        self.samples.truncate(mark.end);
+        self.begin = mark.begin;
+        self.ordered.clear();
+        self.ordered.extend(self.samples[self.begin..].iter().map(|(_, value)| value));
+        self.ordered.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    }
+
     fn add(&mut self, ts: i64, value: f64) -> f64 {
         self.samples.push((ts, value));
         self.ordered.insert(self.ordered.partition_point(|one| *one <= value), value);
-        let mut gone = 0;
-        while self.samples.len() - gone > 5 && self.samples[gone].0 < ts - MEDIAN_MS {
-            let old = self.samples[gone].1;
+        while self.samples.len() - self.begin > 5 && self.samples[self.begin].0 < ts - MEDIAN_MS {
+            let old = self.samples[self.begin].1;
             let place = self.ordered.partition_point(|one| *one < old);
             if place < self.ordered.len() {
                 self.ordered.remove(place);
             }
-            gone += 1;
+            self.begin += 1;
         }
-        self.samples.drain(..gone);
         if self.ordered.len() >= 3 {
             self.ordered[self.ordered.len() / 2]
         } else {
@@ -41,13 +70,24 @@ impl RollingMedian {
     }
 
     fn clear(&mut self) {
-        self.samples.clear();
+        self.begin = self.samples.len();
         self.ordered.clear();
     }
+}
 
-    fn copy_from(&mut self, other: &RollingMedian) {
-        self.ordered.clone_from(&other.ordered);
-        self.samples.clone_from(&other.samples);
+impl Kept for RollingMedian {
+    fn dump(&self, spec: &Spec) -> Json {
+        let samples = self.samples[self.begin..].to_vec();
+        Json::Map(vec![
+            ("ordered".to_string(), self.ordered.dump(spec)),
+            ("samples".to_string(), samples.dump(spec)),
+        ])
+    }
+
+    fn restore(&mut self, spec: &Spec, dumped: &Json) -> bool {
+        self.begin = 0;
+        *dumped == Json::Null
+            || (self.ordered.restore(spec, dumped.get("ordered")) && self.samples.restore(spec, dumped.get("samples")))
     }
 }
 
@@ -94,6 +134,8 @@ pub struct FreshairFacts {
     supply: f64,
     median_in: RollingMedian,
     median_out: RollingMedian,
+    /// Where the medians stood before the last sample.
+    marks: [Mark; 2],
     still_in: Stillness,
     still_out: Stillness,
     pm_ts: Option<i64>,
@@ -149,6 +191,7 @@ impl FreshairFacts {
             supply: f64::NAN,
             median_in: RollingMedian::default(),
             median_out: RollingMedian::default(),
+            marks: [Mark::default(); 2],
             still_in: Stillness::default(),
             still_out: Stillness::default(),
             pm_ts: None,
@@ -156,16 +199,24 @@ impl FreshairFacts {
         }
     }
 
-    pub fn copy_from(&mut self, other: &FreshairFacts) {
+    /// Note how the other one is, but for its medians: these can go back by themselves.
+    pub fn note(&mut self, other: &FreshairFacts) {
         let mut common = std::mem::take(&mut self.common);
-        let (mut median_in, mut median_out) = (std::mem::take(&mut self.median_in), std::mem::take(&mut self.median_out));
+        let (median_in, median_out) = (std::mem::take(&mut self.median_in), std::mem::take(&mut self.median_out));
         common.copy_from(&other.common);
-        median_in.copy_from(&other.median_in);
-        median_out.copy_from(&other.median_out);
         *self = FreshairFacts { common, median_in, median_out, ..*other };
     }
 
+    /// Become as noted before the last `update`.
+    pub fn back_to(&mut self, noted: &FreshairFacts) {
+        let [mark_in, mark_out] = self.marks;
+        self.note(noted);
+        self.median_in.back_to(mark_in);
+        self.median_out.back_to(mark_out);
+    }
+
     pub fn update(&mut self, spec: &Spec, view: &View, state: State, pn: f64) {
+        self.marks = [self.median_in.mark(), self.median_out.mark()];
         self.common.update(spec, view, state, pn);
         let places = &spec.places;
         self.airflow = view.num(places.airflow_m3h);
@@ -210,8 +261,7 @@ impl FreshairFacts {
 
     /// The sensor before or `behind` the filter shows one figure while its partner moves, or what it cannot show.
     fn stuck(&self, spec: &Spec, behind: bool) -> bool {
-        let (still, through) =
-            if behind { (&self.still_out, 1.0 - spec.card.eta_pm25) } else { (&self.still_in, 1.0) };
+        let (still, through) = if behind { (&self.still_out, 1.0 - spec.card.eta_pm25) } else { (&self.still_in, 1.0) };
         let Some(since) = still.since else {
             return false;
         };

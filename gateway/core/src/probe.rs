@@ -45,8 +45,8 @@ fn run(given: &Json) -> Option<Json> {
         return None;
     }
     let names = Facts::slot_names(spec.kind);
-    // every sample is tried on copies, so that the copying is tested along
-    let (mut next_inference, mut next_facts) = (StateInference::new(), Facts::new(&spec));
+    // every sample is taken in, taken back and taken in again, so that the taking back is tested along
+    let (mut noted_inference, mut noted_facts) = (StateInference::new(), Facts::new(&spec));
     let mut sample = Sample::new();
     let mut steps = Vec::new();
     for payload in given.get("payloads").items() {
@@ -55,16 +55,26 @@ fn run(given: &Json) -> Option<Json> {
             break;
         }
         let view = View { sample: &sample, payload, recv_ms: sample.ts };
-        next_inference.copy_from(&inference);
-        next_facts.copy_from(&facts);
-        let Ok(state) = next_inference.step(&spec, &view) else {
-            break;
-        };
-        if next_facts.update(&spec, &view, state, next_inference.pn).is_err() {
+        noted_inference.copy_from(&inference);
+        noted_facts.note(&facts);
+        match inference.step(&spec, &view) {
+            Ok(state) => {
+                let updated = facts.update(&spec, &view, state, inference.pn);
+                inference.copy_from(&noted_inference);
+                facts.back_to(&noted_facts);
+                if updated.is_err() {
+                    break;
+                }
+            }
+            Err(_) => {
+                inference.copy_from(&noted_inference);
+                break;
+            }
+        }
+        let Ok(state) = inference.step(&spec, &view) else { break };
+        if facts.update(&spec, &view, state, inference.pn).is_err() {
             break;
         }
-        std::mem::swap(&mut inference, &mut next_inference);
-        std::mem::swap(&mut facts, &mut next_facts);
         let mut step = vec![Json::Text(spec.name(state).to_string()), bits(inference.pn)];
         step.extend((0..names.len()).map(|slot| bits(facts.slot(&spec, &view, slot as u8))));
         steps.push(Json::List(step));

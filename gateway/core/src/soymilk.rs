@@ -1,5 +1,7 @@
 //! Figures of a soy-milk machine that the rules speak of, batch by batch; as `domain/catalogue/soymilk/facts.py` has them.
 
+#![allow(clippy::neg_cmp_op_on_partial_ord)] // what is absent is nan: "not below" is not "at least"
+
 use crate::card::{larger, smaller, Spec, State, NONE};
 use crate::facts::{flag, slots, truth, Common, LEFT_ALONE_MS};
 use crate::memory::{memory, Last};
@@ -154,6 +156,7 @@ impl SoymilkFacts {
         }
     }
 
+    /// Become like the other one; allocates nothing once warm.
     pub fn copy_from(&mut self, other: &SoymilkFacts) {
         let (mut common, mut batch_id) = (std::mem::take(&mut self.common), self.batch_id.take());
         common.copy_from(&other.common);
@@ -305,10 +308,7 @@ impl SoymilkFacts {
 
     fn follow_probe(&mut self, spec: &Spec) {
         let (ts, temp, card) = (self.common.ts, self.temp, &spec.card);
-        if self.common.state != spec.names.heating
-            || !(self.common.pn > 0.5 * card.p_heat_w)
-            || temp >= card.boiling_c - 5.0
-        {
+        if self.common.state != spec.names.heating || !(self.common.pn > 0.5 * card.p_heat_w) || temp >= card.boiling_c - 5.0 {
             self.flat_since = None;
             self.flat_ms = 0;
             return;
@@ -339,10 +339,7 @@ impl SoymilkFacts {
         if spec.sets.hot_or_cleaning.has(state) {
             self.grind_ms = 0;
             self.fill_seen = false;
-        } else if state == spec.names.grinding
-            && self.common.power >= 0.7 * spec.card.p_motor_w
-            && dt_ms <= LEFT_ALONE_MS
-        {
+        } else if state == spec.names.grinding && self.common.power >= 0.7 * spec.card.p_motor_w && dt_ms <= LEFT_ALONE_MS {
             self.grind_ms += dt_ms;
         }
         let idle = spec.sets.idle.has(state) && self.fill_seen && self.grind_ms >= 60_000;

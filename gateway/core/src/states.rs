@@ -1,6 +1,8 @@
 //! What a machine is doing: what it says, else what its power, water and temperature look like; as
 //! `domain/detection/states.py` infers it.
 
+#![allow(clippy::neg_cmp_op_on_partial_ord)] // what is absent is nan: "not below" is not "at least"
+
 use crate::card::{Spec, State, Type, NONE};
 use crate::electrical::{mains_span, normalised_w};
 use crate::json::Json;
@@ -100,19 +102,15 @@ impl StateInference {
             self.volts_ts = ts;
         }
         let fresh = !self.volts.is_nan() && self.volts != 0.0 && ts - self.volts_ts <= VOLTAGE_KEEP_MS;
-        self.pn = if power.is_nan() {
-            f64::NAN
-        } else {
-            normalised_w(power, if fresh { self.volts } else { f64::NAN }, &spec.card)
-        };
+        self.pn =
+            if power.is_nan() { f64::NAN } else { normalised_w(power, if fresh { self.volts } else { f64::NAN }, &spec.card) };
         let hole = self.last_ts.map_or(true, |last| ts - last > FORGET_MS);
         self.last_ts = Some(ts);
         let reported = self.reported(spec, view);
         if reported != NONE {
             self.state = reported;
             self.candidate = reported;
-            self.heated = spec.sets.hot_or_kept.has(reported)
-                || (self.heated && !spec.sets.filling_or_grinding.has(reported));
+            self.heated = spec.sets.hot_or_kept.has(reported) || (self.heated && !spec.sets.filling_or_grinding.has(reported));
             return Ok(reported);
         }
         let found = match spec.kind {
@@ -197,8 +195,7 @@ impl StateInference {
             return Ok(Load::Motor);
         }
         let like_heat = heat_w > 0.0 && self.pn > 0.2 * heat_w && heater != Some(false);
-        let like_motor =
-            0.3 * motor_w <= power && power <= 1.3 * motor_w && motor_w > 0.0 && motor != Some(false);
+        let like_motor = 0.3 * motor_w <= power && power <= 1.3 * motor_w && motor_w > 0.0 && motor != Some(false);
         Ok(if like_heat && like_motor {
             if self.grinds(power, spec)? {
                 Load::Motor
@@ -262,11 +259,7 @@ impl StateInference {
     /// Share of heater-on time over the last `window_ms`, or since it was first seen on if that is shorter (0…1).
     fn duty(&self, ts: i64, window_ms: i64) -> Result<f64, Odd> {
         let start = (ts - window_ms).max(*self.edges.first().ok_or(Odd)?);
-        let on_ms: i64 = self
-            .edges
-            .chunks(2)
-            .map(|span| (span.get(1).copied().unwrap_or(ts) - span[0].max(start)).max(0))
-            .sum();
+        let on_ms: i64 = self.edges.chunks(2).map(|span| (span.get(1).copied().unwrap_or(ts) - span[0].max(start)).max(0)).sum();
         Ok(on_ms as f64 / (ts - start).max(1) as f64)
     }
 
