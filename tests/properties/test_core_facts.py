@@ -310,6 +310,37 @@ def test_restored_anywhere_it_goes_on_alike(
     assert play(card, reference, stream, cuts=cuts).memory == play(card, reference, stream).memory
 
 
+BATCHES = EQUIPMENT["soymilk"].cards["SMM-25"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1_000, 5_000, 10_000, 10_001, 60_000, 61_000, 89_999, 90_001]),
+            st.sampled_from(["heating", "boil_hold", "boil_hold", "keep_warm", "standby", "dispensing", "grinding"]),
+            st.sampled_from([BATCHES.boiling_c - below for below in (2.6, 2.5, 2.3, 2.0, 1.0)]),
+        ),
+        min_size=3,
+        max_size=25,
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_of_the_boil(said: list[tuple[int, str, float]]) -> None:
+    stream, at = [], T0
+    for step, state, temp in said:
+        at += step
+        stream.append({"ts": at, "run_state": state, "temp_c": temp, "power_w": 6000.0})
+    play(BATCHES, {}, stream)
+
+
+def test_powers_are_those_of_the_c_library() -> None:
+    """``x * x`` is not always ``x ** 2``: one in a thousand differs in the last bit."""
+    volts = [{"ts": T0 + nth, "voltage_v": nth / 10, "power_w": 1000.0} for nth in range(700, 4_500)]
+    play(BATCHES, {}, volts)
+    flows = [{"ts": T0 + nth, "airflow_m3h": float(nth), "filter_dp_pa": 97.0} for nth in range(1_000)]
+    play(EQUIPMENT["freshair"].cards["FAU-800D"], {}, flows)
+
+
 @given(st.lists(st.sampled_from([950.0, 1000.0, 1045.0, 1050.0, 1111.1]), min_size=4, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_ripple_on_its_border_is_left_to_python(powers: list[float]) -> None:
