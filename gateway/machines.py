@@ -24,7 +24,6 @@ from domain.store.ingest import Machine, Seen
 from gateway.core import library as core
 from gateway.core.programs import spec_of
 from gateway.messages import Birth, Registry, Status, Unit
-from gateway.samples import AHEAD_MS, OLDEST_MS
 
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
@@ -90,7 +89,7 @@ class Machines:
         """Machines of an earlier life that have not been looked at in this one: they may be silent, too."""
         self._heard_ms: dict[str, int] = {}
         self._compiled = compiled
-        self._fleet = _new_fleet() if compiled else None
+        self._fleet = core.Fleet() if compiled else None
         self._specs: dict[ModelCard, int | None] = {}
         self._homes: dict[str, _Home] = {}
 
@@ -101,7 +100,7 @@ class Machines:
         self._detectors.clear()
         self._changed.clear()
         if self._compiled:
-            self._fleet, self._specs, self._homes = _new_fleet(), {}, {}
+            self._fleet, self._specs, self._homes = core.Fleet(), {}, {}
             self._move_in()
 
     def use(self, registry: Registry) -> None:
@@ -318,10 +317,6 @@ class Machines:
         elif self._fleet is not None and serial in self._homes:
             self._kept[serial] = orjson.dumps(self._fleet.lend(serial))
         self._homes.pop(serial, None)
-
-
-def _new_fleet() -> core.Fleet:
-    return core.Fleet(OLDEST_MS, AHEAD_MS)
 
 
 def _card(unit: Unit) -> ModelCard | None:

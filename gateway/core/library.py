@@ -69,7 +69,7 @@ _SIGNATURES: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "bc_lines_catalogue": (ctypes.c_int, (_POINTER, _BYTES, _U64)),
     "bc_lines_speakers": (ctypes.c_int, (_POINTER, _BYTES, _U64)),
     "bc_lines_take": (ctypes.c_int, (_POINTER, _BYTES, _U64, _OUT)),
-    "bc_fleet_new": (_POINTER, (_I64, _I64)),
+    "bc_fleet_new": (_POINTER, ()),
     "bc_fleet_free": (None, (_POINTER,)),
     "bc_fleet_spec": (ctypes.c_int, (_POINTER, _BYTES, _U64, _OUT)),
     "bc_fleet_put": (ctypes.c_int, (_POINTER, _BYTES, _U64)),
@@ -225,8 +225,8 @@ NEWS, MEMORIES, RHYTHMS, STRANGERS = range(4)
 class Fleet(_Handle):
     """Machines whose ordinary samples are folded on the other side. A memory is what ``Detector.dump`` gives."""
 
-    def __init__(self, oldest_ms: int, ahead_ms: int) -> None:
-        super().__init__("fleet", oldest_ms, ahead_ms)
+    def __init__(self) -> None:
+        super().__init__("fleet")
 
     def add_spec(self, spec: Mapping[str, Any]) -> int | None:
         """What machines of one nameplate share; its number, or None where it cannot be used."""

@@ -180,6 +180,10 @@ struct Remembered {
 }
 
 const SEQ_BITS: u32 = 53;
+/// As Python writes a boot that has no name.
+const NO_BOOT: &[u8] = b"None";
+/// More names than this are sorted out by Python, which forgets those of long ago.
+const MOST_NAMES: usize = 200;
 
 impl Remembered {
     fn new() -> Remembered {
@@ -265,7 +269,7 @@ pub struct Detector {
     rhythm: Rhythm,
     boots: [u8; BOOTS],
     boot_count: u8,
-    /// Names of boots; a new one comes by way of Python.
+    /// Names of boots.
     names: Vec<Box<[u8]>>,
     remembered: Box<Remembered>,
     /// The last sample as it was written; or, from Python, a list of the last samples' values.
@@ -369,6 +373,7 @@ impl Detector {
                 Place::Python => return Fold::Python,
                 Place::Past { remember } => {
                     if let Some((name, seq)) = remember {
+                        self.adopt(view, name);
                         self.remembered.push(name, seq);
                     }
                 }
@@ -390,15 +395,17 @@ impl Detector {
         let mut remember = None;
         let mut current = false;
         if seq >= 0 {
-            let Some(name) = self.name_of(view.boot().unwrap_or(b"None")) else {
-                return Place::Python;
+            let name = match self.name_of(view.boot().unwrap_or(NO_BOOT)) {
+                Some(name) => name,
+                None if self.names.len() < MOST_NAMES => self.names.len() as u8,
+                None => return Place::Python,
             };
             if self.remembered.has(name, seq) {
                 return Place::Past { remember: None };
             }
             let boots = &self.boots[..self.boot_count as usize];
-            if boot.is_some() && !boots.contains(&name) {
-                return Place::Python;
+            if boot.is_some() && !boots.contains(&name) && ts <= self.last_ts {
+                return Place::Python; // the clock of a machine that started anew
             }
             current = boot.is_none() || boots.last() == Some(&name);
             remember = Some((name, seq));
@@ -420,12 +427,29 @@ impl Detector {
         (0..self.names.len() as u8).find(|name| *self.names[*name as usize] == *boot)
     }
 
+    /// Give a boot's name its number, where it has none.
+    fn adopt(&mut self, view: &View, name: u8) {
+        if name as usize == self.names.len() {
+            self.names.push(view.boot().unwrap_or(NO_BOOT).into());
+        }
+    }
+
     /// Keep by what the sample is known when it comes again.
     fn remember(&mut self, view: &View, identity: Option<(u8, i64)>) {
         let sample = view.sample;
         if let Some((name, seq)) = identity {
+            self.adopt(view, name);
             self.remembered.push(name, seq);
-            if sample.boot.is_none() || self.boots[..self.boot_count as usize].last() == Some(&name) {
+            if sample.boot.is_some() && !self.boots[..self.boot_count as usize].contains(&name) {
+                if self.boot_count as usize == BOOTS {
+                    self.boots.copy_within(1.., 0);
+                } else {
+                    self.boot_count += 1;
+                }
+                self.boots[self.boot_count as usize - 1] = name;
+                self.current = Current::of(name, &self.names[name as usize]);
+                self.last_seq = seq;
+            } else if sample.boot.is_none() || self.boots[..self.boot_count as usize].last() == Some(&name) {
                 self.last_seq = self.last_seq.max(seq);
             }
         }

@@ -164,8 +164,8 @@ pub struct Handle {
 }
 
 #[no_mangle]
-pub extern "C" fn bc_fleet_new(oldest_ms: i64, ahead_ms: i64) -> *mut Handle {
-    Box::into_raw(Box::new(Handle { fleet: Fleet::new(Belief { oldest_ms, ahead_ms }), said: String::new() }))
+pub extern "C" fn bc_fleet_new() -> *mut Handle {
+    Box::into_raw(Box::new(Handle { fleet: Fleet::new(), said: String::new() }))
 }
 
 /// # Safety

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::detector::{Detector, Fold, Scratch};
 use crate::json::{write_text, Json};
-use crate::lines::Belief;
 use crate::records;
 use crate::sample::{Kind, Odd, Sample, Scanner, View, MOST_CHANNELS};
 use crate::card::Spec;
@@ -89,7 +88,6 @@ impl Latest {
 }
 
 pub struct Fleet {
-    belief: Belief,
     specs: Vec<(Spec, Scratch)>,
     machines: Vec<Machine>,
     topics: HashMap<Vec<u8>, u32, Hashing>,
@@ -105,10 +103,15 @@ pub struct Fleet {
     pub watermark_ms: i64,
 }
 
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet::new()
+    }
+}
+
 impl Fleet {
-    pub fn new(belief: Belief) -> Fleet {
+    pub fn new() -> Fleet {
         Fleet {
-            belief,
             specs: Vec::new(),
             machines: Vec::new(),
             topics: HashMap::default(),
@@ -237,6 +240,7 @@ impl Fleet {
         if machine.away || machine.held {
             return Err(0);
         }
+        machine.detector.expect();
         let (spec, scratch) = &mut self.specs[machine.spec as usize];
         let spec = &*spec;
         let mut scanner = Scanner::new(payload);
@@ -251,7 +255,7 @@ impl Fleet {
                 return Err(part);
             }
             let view = View { sample: &self.sample, payload, recv_ms };
-            let ordinary = self.belief.holds(view.sample.ts, recv_ms)
+            let ordinary = spec.is_believable(view.sample.ts, recv_ms)
                 && matches!(machine.detector.fold(spec, &view, scratch), Fold::Done);
             if !ordinary {
                 return Err(part);

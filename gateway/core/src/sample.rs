@@ -32,6 +32,7 @@ pub const EXACT: i64 = 1 << 53;
 /// Longest text of a channel, in bytes (characters: these texts are ASCII).
 pub const MAX_TEXT: usize = 256;
 pub const MAX_SAMPLES: usize = 1000;
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
 /// The channels of one equipment type.
 pub struct Catalogue {
@@ -233,7 +234,7 @@ impl<'a> Scanner<'a> {
             return self.ended();
         }
         self.count += 1;
-        if self.count > MAX_SAMPLES {
+        if self.count > MAX_SAMPLES || self.payload.len() > MAX_PAYLOAD_BYTES {
             return Err(Odd);
         }
         self.object(catalogue, sample)?;
