@@ -36,7 +36,7 @@ from gateway.machines import Machines, registry_of
 from gateway.messages import Message, Registry
 from gateway.outbox import Publish, send_due
 
-REGISTRY_EVERY_S = 2.0
+REGISTRY_EVERY_S = 10.0
 LOOK_EVERY_S = 0.5
 PURGE_EVERY = timedelta(hours=6)
 WATCH_EVERY = timedelta(minutes=1)
