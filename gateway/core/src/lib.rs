@@ -4,6 +4,7 @@
 //! untouched, and the Python that is the reference of all this decides.
 
 pub mod card;
+pub mod crc;
 pub mod detector;
 pub mod electrical;
 pub mod facts;

@@ -1,6 +1,8 @@
 //! Records of the spool: a marker, a CRC, a length and a body, which is one MQTT message (see `gateway/ingest/spool.py` and
 //! `gateway/messages.py`, whose bytes these are).
 
+use crate::crc::crc32;
+
 const MARK: [u8; 4] = *b"\xb7BR1";
 const HEADER: usize = 12;
 /// Receipt in ms, flags, length of the topic.
@@ -64,62 +66,4 @@ pub fn read(buffer: &[u8], at: usize) -> Option<Record<'_>> {
 /// The serial number that a native topic claims: `brewair/v1/{shard}/{type}/{serial}/…`.
 pub fn serial_of(topic: &[u8]) -> Option<&[u8]> {
     topic.strip_prefix(b"brewair/v1/")?.split(|byte| *byte == b'/').nth(2)
-}
-
-const TABLES: [[u32; 256]; 16] = tables();
-
-const fn tables() -> [[u32; 256]; 16] {
-    let mut all = [[0u32; 256]; 16];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        all[0][byte] = crc;
-        byte += 1;
-    }
-    let mut nth = 1;
-    while nth < 16 {
-        byte = 0;
-        while byte < 256 {
-            let before = all[nth - 1][byte];
-            all[nth][byte] = before >> 8 ^ all[0][(before & 0xff) as usize];
-            byte += 1;
-        }
-        nth += 1;
-    }
-    all
-}
-
-/// CRC-32 as zlib has it, sixteen bytes at a time.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    let mut blocks = bytes.chunks_exact(16);
-    for block in &mut blocks {
-        let first = u32::from_le_bytes([block[0], block[1], block[2], block[3]]) ^ crc;
-        let head = first.to_le_bytes();
-        crc = TABLES[15][head[0] as usize]
-            ^ TABLES[14][head[1] as usize]
-            ^ TABLES[13][head[2] as usize]
-            ^ TABLES[12][head[3] as usize]
-            ^ TABLES[11][block[4] as usize]
-            ^ TABLES[10][block[5] as usize]
-            ^ TABLES[9][block[6] as usize]
-            ^ TABLES[8][block[7] as usize]
-            ^ TABLES[7][block[8] as usize]
-            ^ TABLES[6][block[9] as usize]
-            ^ TABLES[5][block[10] as usize]
-            ^ TABLES[4][block[11] as usize]
-            ^ TABLES[3][block[12] as usize]
-            ^ TABLES[2][block[13] as usize]
-            ^ TABLES[1][block[14] as usize]
-            ^ TABLES[0][block[15] as usize];
-    }
-    for byte in blocks.remainder() {
-        crc = crc >> 8 ^ TABLES[0][((crc ^ u32::from(*byte)) & 0xff) as usize];
-    }
-    !crc
 }

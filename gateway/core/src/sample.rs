@@ -34,10 +34,19 @@ pub const MAX_TEXT: usize = 256;
 pub const MAX_SAMPLES: usize = 1000;
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
+/// Keys beside the channels.
+const TS: Place = 128;
+const SEQ: Place = 129;
+const BOOT: Place = 130;
+const BACKFILL: Place = 131;
+const SERVICE: [(&str, Place); 4] = [("ts", TS), ("seq", SEQ), ("boot", BOOT), ("backfill", BACKFILL)];
+
 /// The channels of one equipment type.
 pub struct Catalogue {
     pub channels: Vec<Channel>,
     table: Vec<Place>,
+    /// Every known key as it stands in a sample, with quotes and colon, by place.
+    quoted: Vec<Vec<u8>>,
 }
 
 impl Catalogue {
@@ -61,7 +70,12 @@ impl Catalogue {
         if channels.len() > MOST_CHANNELS {
             return None;
         }
-        let mut catalogue = Catalogue { channels, table: vec![ABSENT; TABLE] };
+        let mut quoted = vec![Vec::new(); ABSENT as usize + 1];
+        let keys = channels.iter().enumerate().map(|(place, channel)| (channel.key.as_str(), place as Place));
+        for (key, place) in keys.chain(SERVICE) {
+            quoted[place as usize] = format!("\"{key}\":").into_bytes();
+        }
+        let mut catalogue = Catalogue { channels, table: vec![ABSENT; TABLE], quoted };
         for place in 0..catalogue.channels.len() {
             let mut slot = hash(catalogue.channels[place].key.as_bytes());
             while catalogue.table[slot] != ABSENT {
@@ -113,6 +127,8 @@ pub struct Sample {
     spans: [Span; MOST_CHANNELS],
     /// Keys that are no channels.
     pub strangers: Vec<Span>,
+    /// The keys of the sample before, in their order: machines say the same things in the same order.
+    habits: [Place; MOST_CHANNELS],
     /// The whole object in the payload.
     pub object: Span,
 }
@@ -134,6 +150,7 @@ impl Sample {
             numbers: [0.0; MOST_CHANNELS],
             spans: [Span::default(); MOST_CHANNELS],
             strangers: Vec::new(),
+            habits: [ABSENT; MOST_CHANNELS],
             object: Span::default(),
         }
     }
@@ -278,13 +295,29 @@ impl<'a> Scanner<'a> {
         if self.payload.get(self.at) == Some(&b'}') {
             return Err(Odd);
         }
+        let mut nth = 0;
         loop {
             self.space();
-            let key = self.text()?;
-            self.space();
-            self.take(b':')?;
-            self.space();
-            self.member(key, catalogue, sample)?;
+            let habit = sample.habits[nth % MOST_CHANNELS];
+            let quoted = &catalogue.quoted[habit as usize];
+            if habit != ABSENT && self.payload[self.at..].starts_with(quoted) {
+                self.at += quoted.len();
+                self.space();
+                self.member(habit, Span::default(), catalogue, sample)?;
+            } else {
+                let key = self.text()?;
+                self.space();
+                self.take(b':')?;
+                self.space();
+                let name = &self.payload[key.at as usize..(key.at + key.len) as usize];
+                let place = match catalogue.place(name) {
+                    ABSENT => SERVICE.iter().find(|(key, _)| key.as_bytes() == name).map_or(ABSENT, |(_, place)| *place),
+                    place => place,
+                };
+                sample.habits[nth % MOST_CHANNELS] = place;
+                self.member(place, key, catalogue, sample)?;
+            }
+            nth += 1;
             self.space();
             match self.payload.get(self.at) {
                 Some(b',') => self.at += 1,
@@ -302,15 +335,11 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn member(&mut self, key: Span, catalogue: &Catalogue, sample: &mut Sample) -> Result<(), Odd> {
-        let name = &self.payload[key.at as usize..(key.at + key.len) as usize];
-        let place = catalogue.place(name);
-        if place != ABSENT {
-            return self.channel(place, &catalogue.channels[place as usize], sample);
-        }
-        match name {
-            b"ts" => sample.ts = self.whole()?,
-            b"seq" => {
+    #[inline]
+    fn member(&mut self, place: Place, key: Span, catalogue: &Catalogue, sample: &mut Sample) -> Result<(), Odd> {
+        match place {
+            TS => sample.ts = self.whole()?,
+            SEQ => {
                 if self.null() {
                     sample.seq = -1;
                 } else {
@@ -320,12 +349,13 @@ impl<'a> Scanner<'a> {
                     }
                 }
             }
-            b"boot" => sample.boot = if self.null() { None } else { Some(self.text()?) },
-            b"backfill" => sample.backfill = self.flag()?,
-            _ => {
+            BOOT => sample.boot = if self.null() { None } else { Some(self.text()?) },
+            BACKFILL => sample.backfill = self.flag()?,
+            ABSENT => {
                 self.stranger()?;
                 sample.strangers.push(key);
             }
+            _ => return self.channel(place, &catalogue.channels[place as usize], sample),
         }
         Ok(())
     }
@@ -380,19 +410,12 @@ impl<'a> Scanner<'a> {
     fn text(&mut self) -> Result<Span, Odd> {
         self.take(b'"')?;
         let begin = self.at;
-        loop {
-            match self.payload.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') | None => return Err(Odd),
-                Some(0x20..=0x7e) => self.at += 1,
-                Some(_) => return Err(Odd),
-            }
-        }
-        let len = self.at - begin;
-        self.at += 1;
-        if len > MAX_TEXT {
+        let rest = &self.payload[begin..];
+        let len = rest.iter().position(|byte| !PLAIN[*byte as usize]).ok_or(Odd)?;
+        if rest[len] != b'"' || len > MAX_TEXT {
             return Err(Odd);
         }
+        self.at = begin + len + 1;
         Ok(Span { at: begin as u32, len: len as u32 })
     }
 
@@ -427,33 +450,24 @@ impl<'a> Scanner<'a> {
     fn number(&mut self) -> Result<f64, Odd> {
         let text = self.payload;
         let begin = self.at;
-        let mut at = begin;
-        let negative = text.get(at) == Some(&b'-');
-        at += usize::from(negative);
-        let (mut mantissa, mut digits, mut scale) = (0u64, 0u32, 0i32);
-        let whole_at = at;
-        while let Some(digit @ b'0'..=b'9') = text.get(at) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            digits += 1;
-            at += 1;
-        }
+        let negative = text.get(begin) == Some(&b'-');
+        let whole_at = begin + usize::from(negative);
+        let mut mantissa = 0u64;
+        let mut at = whole_at + digits_of(&text[whole_at..], &mut mantissa);
         if at == whole_at || (text[whole_at] == b'0' && at - whole_at > 1) {
             return Err(Odd);
         }
+        let (mut digits, mut scale) = (at - whole_at, 0usize);
         if text.get(at) == Some(&b'.') {
             at += 1;
-            let fraction_at = at;
-            while let Some(digit @ b'0'..=b'9') = text.get(at) {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-                digits += 1;
-                scale -= 1;
-                at += 1;
-            }
-            if at == fraction_at {
+            scale = digits_of(&text[at..], &mut mantissa);
+            if scale == 0 {
                 return Err(Odd);
             }
+            digits += scale;
+            at += scale;
         }
-        let mut simple = digits <= 15 && scale >= -22;
+        let mut simple = digits <= 15;
         if let Some(b'e' | b'E') = text.get(at) {
             at += 1;
             at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
@@ -469,7 +483,7 @@ impl<'a> Scanner<'a> {
         self.at = at;
         if simple {
             // Both are exact, so that the quotient is rounded once, as it must be.
-            let number = mantissa as f64 / POWERS[(-scale) as usize];
+            let number = mantissa as f64 / POWERS[scale];
             return Ok(if negative { -number } else { number });
         }
         let said = std::str::from_utf8(&text[begin..at]).map_err(|_| Odd)?;
@@ -480,7 +494,32 @@ impl<'a> Scanner<'a> {
     }
 }
 
-const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
-    1e22,
-];
+/// How many digits `text` begins with; they are put behind those of `mantissa`, which wraps where there are too many.
+#[inline]
+fn digits_of(text: &[u8], mantissa: &mut u64) -> usize {
+    let mut count = 0;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        count += 1;
+    }
+    count
+}
+
+/// Printable ASCII but quote and backslash.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
+/// Exact up to there.
+const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
