@@ -167,7 +167,7 @@ def test_of_two_lambdas_in_one_line_each_is_itself() -> None:
         (len, "no function written in Python"),
         (eval("lambda f: f.temp > 1", {"__name__": "nowhere"}), "no source"),
     ],
-    ids=str,
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
 def test_what_has_no_form_is_refused_with_its_reason(condition: Callable[[Any], bool], why: str) -> None:
     with pytest.raises(
