@@ -19,7 +19,7 @@ from domain.errors import NotFoundError
 from domain.findings import Finding
 from domain.readings import Reading
 from domain.store.ingest import Machine, Seen
-from gateway.messages import Birth, Registry, Status, Unit
+from gateway.messages import Birth, Neighbour, Registry, Status, Unit
 
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
@@ -29,8 +29,9 @@ log = structlog.get_logger()
 
 
 def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zone: ZoneInfo) -> Registry:
-    """The registered machines of these shards; a machine without a usable zone has the default one."""
-    return Registry.of(
+    """The registered machines that the gateway of these shards hears; one without a usable zone has the default one."""
+    every = list(machines)
+    ours = [
         Unit(
             machine.serial,
             machine.type,
@@ -43,9 +44,21 @@ def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zon
             simulated=machine.simulated,
             altitude_m=machine.altitude_m,
         )
-        for machine in machines
-        if int(wire.shard_of(machine.serial)) in shards
-    )
+        for machine in every
+        if _home(machine) in shards
+    ]
+    sites = {unit.site_id for unit in ours}
+    others = [
+        Neighbour(machine.site_id, to_ms(machine.last_seen_at), machine.interval_s)
+        for machine in every
+        if machine.site_id in sites and machine.last_seen_at is not None and _home(machine) not in shards
+    ]
+    return Registry.of(ours, others)
+
+
+def _home(machine: Machine) -> int:
+    """Whose gateway hears the machine. The topics of foreign conventions name no shard, whatever the serial hashes to."""
+    return wire.FOREIGN_SHARD if machine.convention else int(wire.shard_of(machine.serial))
 
 
 def _zone(name: str, default: ZoneInfo) -> ZoneInfo:
@@ -77,6 +90,10 @@ class Machines:
         self._dumps = dict(dumps)
         self._detectors.clear()
         self.changed.clear()
+
+    def adopt(self, dumps: Mapping[str, dict[str, Any]]) -> None:
+        """Go on with the rule states that another gateway has left of machines that are ours now."""
+        self._dumps.update(dumps)
 
     def use(self, registry: Registry) -> None:
         """Work with another registry; a machine that became another model goes on with its memory and the new card."""
@@ -128,7 +145,7 @@ class Machines:
         for serial, detector in self._detectors.items():
             if listening_since is not None:
                 listened_ms = now_ms - to_ms(listening_since)
-                if listened_ms < _patience_ms(detector) + RAISE_MS:
+                if listened_ms < _patience_ms(detector.interval_s) + RAISE_MS:
                     continue
             said = detector.tick(now_ms, peers_online=alone.get(serial))
             if said:
@@ -186,8 +203,8 @@ def _nameplate(unit: Unit | None) -> tuple[str, str, float] | None:
     return (unit.type, unit.model, unit.altitude_m) if unit else None
 
 
-def _patience_ms(detector: Detector) -> int:
-    return max(round(3000 * (detector.interval_s or UNKNOWN_INTERVAL_S)), PATIENCE_MS)
+def _patience_ms(interval_s: float | None) -> int:
+    return max(round(3000 * (interval_s or UNKNOWN_INTERVAL_S)), PATIENCE_MS)
 
 
 def _alone(
@@ -197,12 +214,16 @@ def _alone(
     neighbours: Counter[int] = Counter()
     audible: Counter[int] = Counter()
     heard = {
-        serial: now_ms - heard_ms.get(serial, 0) < _patience_ms(detector) for serial, detector in detectors.items()
+        serial: now_ms - heard_ms.get(serial, 0) < _patience_ms(detector.interval_s)
+        for serial, detector in detectors.items()
     }
     sites = {serial: registry.units[serial].site_id for serial in detectors if serial in registry.units}
     for serial, site in sites.items():
         neighbours[site] += 1
         audible[site] += heard[serial]
+    for other in registry.neighbours:
+        neighbours[other.site_id] += 1
+        audible[other.site_id] += now_ms - other.heard_ms < _patience_ms(other.interval_s)
     return {
         serial: None if neighbours[site] < 2 else audible[site] - heard[serial] > 0 for serial, site in sites.items()
     }
