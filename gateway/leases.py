@@ -26,11 +26,16 @@ class Leases:
         self._sessions, self._shards, self._holder, self._gateway = sessions, shards, holder, gateway
         self._taken_at: datetime | None = None
 
-    def take(self, now: datetime) -> str | None:
-        """Take or renew them all; the name of the gateway that has one of them, if that cannot be. Raises UnavailableError."""
+    def take(self, now: datetime, span: timedelta = store.LEASE) -> str | None:
+        """Take or renew them all for ``span``; the name of the gateway that has one of them, if that cannot be.
+
+        Raises UnavailableError.
+        """
         try:
             with self._sessions.command() as session:
-                other = store.take(session, self._shards, holder=self._holder, gateway=self._gateway, now=now)
+                other = store.take(
+                    session, self._shards, holder=self._holder, gateway=self._gateway, now=now, span=span
+                )
         except ConflictError:
             return UNKNOWN
         if other is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from domain.clock import Clock, SystemClock
 from domain.errors import BrewairError, SettingsError, TakenError, UnavailableError
 from domain.metrics import serving
 from domain.settings import Settings
+from domain.store.leases import KEPT
 from domain.store.schema import upgrade
 from domain.store.session import Sessions, open_engine
 from domain.telemetry.stores import open_telemetry
@@ -65,6 +66,7 @@ class Gateway:
         self._loaded = threading.Event()
         self._connect = threading.Event()
         self._standing_by = False
+        self._held_by = ""
         self._failure: BaseException | None = None
         self._engine = _writable(settings, lambda: open_engine(settings.database_url))
         telemetry = open_telemetry(settings, lambda refused: self.pipeline.refused(refused))
@@ -118,14 +120,15 @@ class Gateway:
             for thread in threads:
                 thread.start()
             while not stop.wait(POLL_S) and self._failure is None:
-                if drain and self.pipeline.leases.held and self.pipeline.worked_off:
+                if drain and self._worked_off_as_far_as_we_may():
                     break
         self._stop.set()
         self.pipeline.spool.wake()
         for thread in threads:
             thread.join()
         self.pipeline.close()
-        drained = self.pipeline.worked_off and self._give_back()
+        drained = self.pipeline.worked_off
+        self._leave_shards(drained)
         self.pipeline.telemetry.close()
         self._engine.dispose()
         log.info("gateway_stopped", accepted=self.pipeline.accepted, stored=self.pipeline.writer.stored)
@@ -133,12 +136,22 @@ class Gateway:
             raise self._failure
         return drained
 
-    def _give_back(self) -> bool:
-        """Nothing of ours waits: whoever takes the shards next need not wait either."""
+    def _worked_off_as_far_as_we_may(self) -> bool:
+        """While another gateway works our shards, its rules are ahead of our spool: telemetry is all that is left to do."""
         if self.pipeline.leases.held:
-            with self.patience["sql"]:
-                self.pipeline.leases.give_back(self._clock.now())
-        return self.patience["sql"].well
+            return self.pipeline.worked_off
+        return self._held_by not in ("", UNKNOWN) and self.pipeline.writer.position >= self.pipeline.spool.end
+
+    def _leave_shards(self, drained: bool) -> None:
+        """Where nothing of ours waits, whoever takes the shards next need not wait either; else there is time to drain."""
+        leases, now = self.pipeline.leases, self._clock.now()
+        if not drained:
+            log.warning("spool_not_worked_off", cure="start again, or brewair gateway --drain", held_by=self._held_by)
+        with suppress(UnavailableError):
+            if leases.held and drained:
+                leases.give_back(now)
+            elif leases.held:
+                leases.take(now, KEPT)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -198,7 +211,7 @@ class Gateway:
 
     def _get_shards(self) -> None:
         """Schema, registry, leases, rule states: what has to be there before anything is folded."""
-        sql, told = self.patience["sql"], ""
+        sql = self.patience["sql"]
         while not self._stop.is_set():
             with sql:
                 upgrade(self._engine)
@@ -208,12 +221,12 @@ class Gateway:
                 if holder is None:
                     self.pipeline.load()
                     self._own_the_spool()
-                    self._standing_by = False
+                    self._standing_by, self._held_by = False, ""
                     self._connect.set()
                     return
-                if holder != told:
+                if holder != self._held_by:
                     log.warning("shards_held_elsewhere", by=holder, gateway=self.name)
-                    told = holder
+                    self._held_by = holder
                 self._standing_by = holder in (self.name, UNKNOWN)
             if not self._standing_by:
                 self._connect.set()

@@ -17,10 +17,14 @@ from domain.store.tables import ShardLease
 
 LEASE = timedelta(seconds=30)
 """A gateway that was not heard of for so long has lost its shards to whoever asks."""
+KEPT = timedelta(minutes=15)
+"""One that was stopped before its spool was worked off keeps them so long: time to drain it, or to start it again."""
 
 
-def take(session: Session, shards: Collection[int], *, holder: str, gateway: str, now: datetime) -> ShardLease | None:
-    """Hold all of ``shards`` from now on for ``LEASE``; None, or the lease that stands in the way, and nothing is changed.
+def take(
+    session: Session, shards: Collection[int], *, holder: str, gateway: str, now: datetime, span: timedelta = LEASE
+) -> ShardLease | None:
+    """Hold all of ``shards`` from now on for ``span``; None, or the lease that stands in the way, and nothing is changed.
 
     Raises ConflictError at the commit where somebody was faster.
     """
@@ -32,7 +36,7 @@ def take(session: Session, shards: Collection[int], *, holder: str, gateway: str
             return row
     for shard in shards:
         row = present.get(shard) or ShardLease(shard=shard)
-        row.holder, row.gateway, row.until = holder, gateway, now + LEASE
+        row.holder, row.gateway, row.until = holder, gateway, now + span
         session.add(row)
     return None
 

@@ -223,7 +223,7 @@ def test_shards_move_between_two_machines_while_devices_publish(world: World) ->
             for each, had in zip(devices, before, strict=True):
                 wait_until(lambda each=each, had=had: len(each.acked) > had + 300, timeout_s=60, what="the stream")
             world.check()
-            assert low_moved.said("takeovers") == high_moved.said("takeovers") == 0
+            assert low_moved.said("client_id_taken_over") == high_moved.said("client_id_taken_over") == 0
 
 
 def test_shards_are_cut_otherwise_while_devices_publish(world: World) -> None:

@@ -21,7 +21,7 @@ from domain.desk import device_commands
 from domain.errors import SettingsError, TakenError
 from domain.settings import load
 from domain.store.ingest import Machine
-from domain.store.leases import LEASE
+from domain.store.leases import KEPT, LEASE
 from domain.store.session import Sessions
 from domain.store.tables import Equipment, EquipmentStatus, ShardLease, SpoolCursor, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
@@ -316,8 +316,8 @@ def test_a_standby_with_the_same_shards_does_not_even_connect_until_they_are_fre
     looks: list[str | None] = []
     take = gateway.pipeline.leases.take
 
-    def counted(now: datetime) -> str | None:
-        looks.append(take(now))
+    def counted(now: datetime, *span: timedelta) -> str | None:
+        looks.append(take(now, *span))
         return looks[-1]
 
     monkeypatch.setattr(gateway.pipeline.leases, "take", counted)
@@ -407,6 +407,32 @@ def test_drain_that_is_stopped_before_the_end_says_so_by_its_exit_status(
 
     gateway = Gateway(load(given(folder)), SystemClock())
     assert gateway.run(Stopped(), drain=True) is False
+
+
+def test_the_spool_of_a_machine_that_came_back_too_late_still_reaches_the_telemetry_store(
+    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, serial = tmp_path / "a", serial_in(5)
+    fill(folder, serial, range(0, 120, 5))
+    hold_by(sessions, "brewair-gw-0-15")
+    assert command_line(monkeypatch, given(folder), "--drain") == 1  # what the rules did not see is said
+    assert tickets(sessions) == []
+    store = SqliteTelemetry(folder / "telemetry.db")
+    assert len(store.range(serial, "soymilk", T0, T0 + 120_000)) == 24
+
+
+def test_a_gateway_that_is_stopped_with_a_backlog_keeps_its_shards_until_there_was_time_to_drain(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    gateway = Gateway(load(given(tmp_path / "a")), SystemClock())
+    with at_work(gateway):
+        assert gateway._connect.wait(20)
+        gateway.pipeline.detection.step = lambda *_: False  # type: ignore[method-assign]
+        gateway.pipeline.accept([_message(serial_in(0), 0)])
+    now = SystemClock().now()
+    other = Leases(sessions, ZERO, holder="other", gateway="other")
+    assert other.take(now + 2 * LEASE) == "brewair-gw-0-15"
+    assert other.take(now + KEPT + LEASE) is None
 
 
 def test_a_spool_is_not_used_for_other_shards_before_it_is_worked_off(
