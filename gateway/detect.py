@@ -76,11 +76,16 @@ class Detection:
 
     def load(self) -> datetime | None:
         """Take up cursor and rule states; returns when they were kept. Raises UnavailableError."""
+        at = self.seek()
+        with self._sessions.read() as session:
+            self._machines.restore(store.detector_dumps(session, self._machines.registry.units))
+        return at
+
+    def seek(self) -> datetime | None:
+        """Take up the cursor alone; returns when it was kept. Raises UnavailableError."""
         with self._sessions.read() as session:
             position, at = store.cursor(session, self._spool.id)
-            dumps = store.detector_dumps(session, self._machines.registry.units)
         self.position = self.committed = max(self._spool.start, min(position, self._spool.end))
-        self._machines.restore(dumps)
         return at
 
     @property

@@ -224,6 +224,7 @@ class Gateway:
                     self._standing_by, self._held_by = False, ""
                     self._connect.set()
                     return
+                self.pipeline.detection.seek()  # whether anything is left to do for whoever has them
                 if holder != self._held_by:
                     log.warning("shards_held_elsewhere", by=holder, gateway=self.name)
                     self._held_by = holder

@@ -421,6 +421,16 @@ def test_the_spool_of_a_machine_that_came_back_too_late_still_reaches_the_teleme
     assert len(store.range(serial, "soymilk", T0, T0 + 120_000)) == 24
 
 
+def test_drain_of_a_spool_that_is_worked_off_is_done_whoever_has_the_shards_by_then(
+    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a"
+    fill(folder, serial_in(5), range(0, 120, 5))
+    assert command_line(monkeypatch, given(folder), "--drain") == 0
+    hold_by(sessions, "brewair-gw-0-7")
+    assert command_line(monkeypatch, given(folder), "--drain") == 0
+
+
 def test_a_gateway_that_is_stopped_with_a_backlog_keeps_its_shards_until_there_was_time_to_drain(
     tmp_path: Path, sessions: Sessions
 ) -> None:
