@@ -20,10 +20,11 @@ from domain.clock import ManualClock, SystemClock
 from domain.desk import device_commands
 from domain.errors import SettingsError, TakenError
 from domain.settings import load
+from domain.store import ingest as store
 from domain.store.ingest import Machine
 from domain.store.leases import KEPT, LEASE
 from domain.store.session import Sessions
-from domain.store.tables import Equipment, EquipmentStatus, ShardLease, SpoolCursor, Ticket
+from domain.store.tables import Equipment, EquipmentStatus, QuarantineRow, ShardLease, SpoolCursor, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.leases import Leases
@@ -213,6 +214,43 @@ def test_silence_is_noticed_by_the_gateway_that_hears_the_machine_and_neighbours
     assert silence.cause == "no_power"  # others of the site are heard, if by another gateway: it is not the network
 
 
+def test_running_tests_are_judged_by_who_holds_their_samples_and_the_rest_is_watched_once(
+    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[set[str]] = []
+    watched: list[str] = []
+
+    def judge(_session: object, _now: datetime, *, ours: dict[str, object]) -> None:
+        judged.append(set(ours))
+
+    def deadlines(_session: object, now: datetime) -> None:
+        watched.append(now.isoformat())
+
+    monkeypatch.setattr("gateway.pipeline.judge_running", judge)
+    monkeypatch.setattr("gateway.pipeline.WATCHES", (judge, deadlines))
+    clock = ManualClock(START)
+    for name, part in (("a", ZERO), ("b", REST)):
+        Half(tmp_path / name, sessions, part, clock).tick(1)
+    assert [serial_in(0) in one for one in judged] == [True, False]
+    assert [serial_in(5) in one for one in judged] == [False, True]
+    assert len(watched) == 1
+
+
+def test_what_is_replayed_goes_to_the_gateway_of_its_topic(tmp_path: Path, sessions: Sessions) -> None:
+    clock, late = ManualClock(START), serial_in(5, "L")
+    halves = [Half(tmp_path / name, sessions, part, clock) for name, part in (("a", ZERO), ("b", REST))]
+    halves[1].faults(late, range(0, 10, 5))  # nobody knows it yet
+    halves[1].tick(10)
+    register(sessions, late)
+    with sessions.command() as session:
+        numbers = list(session.scalars(select(QuarantineRow.id)))
+        assert store.settle(session, numbers, store.REPLAY, START) == 2
+    halves[0].tick(20)
+    assert halves[0].pipeline.accepted == 0
+    halves[1].tick(20)
+    assert halves[1].pipeline.accepted == 4
+
+
 # --- leases
 
 
@@ -386,8 +424,8 @@ def test_drain_brings_everything_into_both_stores_without_a_broker_and_ends(
     fill(folder, serial, range(0, 120, 5))
     assert command_line(monkeypatch, given(folder), "--drain", "--shards", "1-15") == 0
     assert tickets(sessions) == [serial]
-    store = SqliteTelemetry(folder / "telemetry.db")
-    assert len(store.range(serial, "soymilk", T0, T0 + 120_000)) == 24
+    telemetry = SqliteTelemetry(folder / "telemetry.db")
+    assert len(telemetry.range(serial, "soymilk", T0, T0 + 120_000)) == 24
     with sessions.read() as session:
         assert {row.holder for row in session.scalars(select(ShardLease))} == {""}
         (cursor,) = session.scalars(select(SpoolCursor))
@@ -417,8 +455,8 @@ def test_the_spool_of_a_machine_that_came_back_too_late_still_reaches_the_teleme
     hold_by(sessions, "brewair-gw-0-15")
     assert command_line(monkeypatch, given(folder), "--drain") == 1  # what the rules did not see is said
     assert tickets(sessions) == []
-    store = SqliteTelemetry(folder / "telemetry.db")
-    assert len(store.range(serial, "soymilk", T0, T0 + 120_000)) == 24
+    telemetry = SqliteTelemetry(folder / "telemetry.db")
+    assert len(telemetry.range(serial, "soymilk", T0, T0 + 120_000)) == 24
 
 
 def test_drain_of_a_spool_that_is_worked_off_is_done_whoever_has_the_shards_by_then(
