@@ -28,6 +28,8 @@ from gateway.messages import Message
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
+ANSWER_S = 30.0
+"""A broker that ends a session may have to tell its other nodes before it answers."""
 USER_TIMEOUT_MS = 20_000
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 BATCH_MESSAGES, BATCH_BYTES = 5000, 4 << 20
@@ -269,6 +271,7 @@ def _prove_who(client: mqtt.Client, settings: Settings) -> None:
 def end_session(settings: Settings, client_id: str) -> None:
     """Have the broker forget the session of a client that will not come back. Raises UnavailableError."""
     last: OSError | None = None
+    clock = SystemClock().monotonic
     for host, port in settings.brokers:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True)
         _prove_who(client, settings)
@@ -282,7 +285,8 @@ def end_session(settings: Settings, client_id: str) -> None:
         except OSError as error:
             last = error
             continue
-        while not greeted and client.loop(CONNECT_TIMEOUT_S) == mqtt.MQTT_ERR_SUCCESS:
+        until = clock() + ANSWER_S
+        while not greeted and clock() < until and client.loop(1.0) == mqtt.MQTT_ERR_SUCCESS:
             pass
         client.disconnect()
         if greeted and greeted[0]:
