@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from gateway.machines import registry_of
 from gateway.messages import Message
 from gateway.pipeline import Pipeline
 from gateway.service import Gateway, gateway_name, subscriptions
-from tests.servers import wait_until
+from tests.servers import NATS_CONFIGURATION, wait_until
 from tests.unit.gateway.plant import START, T0, prepare, register
 
 ZERO, REST = frozenset({0}), frozenset(range(1, 16))
@@ -82,6 +83,17 @@ def test_a_foreign_machine_belongs_to_the_gateway_that_hears_its_topic_whatever_
 )
 def test_the_shard_of_a_topic(topic: str, shard: int) -> None:
     assert wire.shard_of_topic(topic) == shard
+
+
+def test_the_nats_nodes_grant_every_filter_that_a_gateway_may_ask_for() -> None:
+    """A client has 65,535 packet ids for all its filters together, and one that ends in # is two to a node."""
+    said = re.search(r"max_ack_pending: (\d+)", (NATS_CONFIGURATION / "nats-server.conf").read_text(encoding="utf-8"))
+    assert said is not None
+    most = max(
+        sum(2 if one.endswith("#") else 1 for one in subscriptions(frozenset(range(shards)))) for shards in range(1, 17)
+    )
+    assert most == 50
+    assert int(said[1]) * most < 65_536
 
 
 # --- two pipelines on one SQL database
