@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -241,8 +242,11 @@ _CLOCKS: tuple[tuple[str, Callable[[Settings], datetime | None]], ...] = (
 
 
 def _broker(settings: Settings) -> str:
-    with _probe(settings) as probe:
-        return f"{settings.mqtt_url} lets us in (MQTT {probe.version})"
+    scheme, versions = settings.mqtt_url.partition(":")[0], []
+    for host, port in settings.brokers:  # of a cluster each node has to
+        with _probe(replace(settings, mqtt_url=f"{scheme}://{host}:{port}")) as probe:
+            versions.append(probe.version)
+    return f"{settings.mqtt_url} lets us in (MQTT {', '.join(versions)})"
 
 
 def _rights(settings: Settings) -> str:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -22,7 +21,6 @@ BACK_S = 2.0
 NOBODY = "-doctor-"
 DROPPED = "$SYS/broker/publish/messages/dropped"
 NOT_AUTHORIZED = 0x87
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Strange(Exception):
@@ -34,7 +32,8 @@ class Silence(Exception):
 
 
 class BrokerProbe:
-    """One connection, MQTT 5 where the broker speaks it (only 5 says whether a publication was allowed), else 3.1.1.
+    """One connection to the first broker that is named, MQTT 5 where it speaks that (only 5 says whether a publication was
+    allowed), else 3.1.1.
 
     Raises OSError, Strange or Silence where there is no connection.
     """
@@ -91,7 +90,6 @@ class BrokerProbe:
 
     def _connect(self, protocol: MQTTProtocolVersion) -> None:
         settings = self._settings
-        parts = urlsplit(settings.mqtt_url)
         self._name = f"brewair-doctor-{os.getpid()}"
         self._came: dict[str, bytes] = {}
         self._granted: dict[int, bool] = {}
@@ -101,7 +99,7 @@ class BrokerProbe:
         client.connect_timeout = PATIENCE_S
         if settings.mqtt_user:
             client.username_pw_set(settings.mqtt_user, settings.secret_text(settings.mqtt_password_file) or None)
-        if parts.scheme == "mqtts":
+        if settings.mqtt_url.startswith("mqtts:"):
             certificate, key = (str(f) if f else None for f in (settings.mqtt_cert_file, settings.mqtt_key_file))
             client.tls_set(str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None, certificate, key)
 
@@ -120,7 +118,7 @@ class BrokerProbe:
 
         client.on_connect, client.on_message = greeted, came
         client.on_subscribe, client.on_publish = granted, published
-        client.connect(parts.hostname or "", parts.port or PORTS[parts.scheme], keepalive=10)
+        client.connect(*settings.brokers[0], keepalive=10)
         self._until(lambda: bool(greeting), PATIENCE_S)
         if not greeting:
             raise Silence

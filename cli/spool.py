@@ -24,7 +24,7 @@ from gateway.ingest.spool import RESERVE, Checkpoint, scan
 from gateway.machines import registry_of
 from gateway.messages import Message
 from gateway.refill import refill
-from gateway.service import DROPPED, STORED, gateway_name
+from gateway.service import DROPPED, STORED
 
 app = typer.Typer(help="The gateway's spool on disk.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
@@ -136,19 +136,18 @@ def _sessions(given: Settings) -> Sessions:
 
 def _detected(given: Settings) -> int | None:
     """The cursor that is kept in SQL; 0 at the very beginning, None where SQL does not answer."""
+    identity = given.spool_dir / "id"
     engine = open_engine(given.database_url)
     try:
-        if not schema.present(engine):
+        if not identity.exists() or not schema.present(engine):
             return 0
         with Sessions(engine).read() as session:
-            place, _ = sql.cursor(session, gateway_name(given.shards))
+            position, _ = sql.cursor(session, identity.read_text().strip())
     except BrewairError:
         return None
     finally:
         engine.dispose()
-    life, _, position = place.partition(":")
-    identity = given.spool_dir / "id"
-    return int(position) if identity.exists() and life == identity.read_text().strip() else 0
+    return position
 
 
 def _when(ms: float) -> str:

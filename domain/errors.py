@@ -8,6 +8,7 @@
     │   ├── ConflictError         somebody changed it first, or it exists already
     │   └── IllegalTransitionError  the ticket's state does not know this action
     ├── UnavailableError          transient: a store or broker is away; the loop tries again after `retry_after` seconds
+    │   └── TakenError            somebody else holds what only one may have at a time
     └── SettingsError             the program cannot start with these settings
 
 Messages are English gettext ids with named ``{placeholders}``; the portal translates them, the command line prints them.
@@ -62,6 +63,10 @@ class UnavailableError(BrewairError):
     def __init__(self, message_id: str, /, retry_after: float = 1.0, **params: object) -> None:
         self.retry_after = retry_after
         super().__init__(message_id, **params)
+
+
+class TakenError(UnavailableError):
+    """Somebody else holds what only one may have at a time."""
 
 
 class SettingsError(BrewairError):

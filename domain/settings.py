@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 
 from domain.errors import SettingsError
 
+MQTT_PORTS: Mapping[str, int] = {"mqtt": 1883, "mqtts": 8883}
+
 
 def _text(value: str) -> str:
     return value
@@ -44,6 +46,21 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _brokers(value: str) -> str:
+    _url(*MQTT_PORTS)(value)
+    broker_addresses(value)
+    return value
+
+
+def broker_addresses(url: str) -> tuple[tuple[str, int], ...]:
+    """Host and port of every broker in ``mqtt://a:1883,b:1883`` (or ``mqtts``). Raises ValueError."""
+    parts = urlsplit(url)
+    each = [urlsplit(f"{parts.scheme}://{one.strip()}") for one in parts.netloc.split(",")]
+    if not all(one.hostname for one in each):
+        raise ValueError("must be one address or several, such as mqtt://a:1883 or mqtt://a:1883,b:1883")
+    return tuple((one.hostname or "", one.port or MQTT_PORTS[parts.scheme]) for one in each)
 
 
 def _size(value: str) -> int:
@@ -126,7 +143,9 @@ SETTINGS: Mapping[str, Setting] = {
         "telemetry; default telemetry.db beside it",
     ),
     "BREWAIR_INFLUX_TOKEN_FILE": Setting("influx_token_file", "", _file, "file that holds the InfluxDB token"),
-    "BREWAIR_MQTT_URL": Setting("mqtt_url", "mqtt://127.0.0.1:1883", _url("mqtt", "mqtts"), "the broker"),
+    "BREWAIR_MQTT_URL": Setting(
+        "mqtt_url", "mqtt://127.0.0.1:1883", _brokers, "the broker; nodes of a cluster with commas"
+    ),
     "BREWAIR_MQTT_USER": Setting("mqtt_user", "", _text, "user name at the broker"),
     "BREWAIR_MQTT_PASSWORD_FILE": Setting("mqtt_password_file", "", _file, "file that holds its password"),
     "BREWAIR_MQTT_CA_FILE": Setting("mqtt_ca_file", "", _file, "CA certificate of the broker"),
@@ -188,6 +207,11 @@ class Settings:
     timezone: ZoneInfo
     locale: str
     sources: Mapping[str, str]
+
+    @property
+    def brokers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each broker in ``mqtt_url``, in their order; any of them will do."""
+        return broker_addresses(self.mqtt_url)
 
     def secret_text(self, path: Path | None) -> str:
         """Content of a secret file without its line end; empty where there is no file."""

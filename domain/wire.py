@@ -13,7 +13,10 @@ from functools import lru_cache
 ROOT = "brewair/v1"
 SHARDS = 16
 UP_FILTER = f"{ROOT}/+/+/+/up/#"
+_SHARD = re.compile(rf"{ROOT}/(\d\d)/")
 SERIAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+FOREIGN_SHARD = 0
+"""Whose gateway hears the topics of all foreign conventions, which name no shard, and does what is done once for all."""
 UP_KINDS = ("telemetry", "event", "birth", "status", "reply")
 MAX_SAMPLES = 1000
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -23,6 +26,13 @@ ONLINE, OFFLINE = b"online", b"offline"
 def shard_of(serial: str) -> str:
     """The two-digit shard of a serial number: crc32 modulo 16."""
     return f"{zlib.crc32(serial.encode()) % SHARDS:02d}"
+
+
+def shard_of_topic(topic: str) -> int:
+    """Whose gateway hears ``topic``: the shard that a native one names, else ``FOREIGN_SHARD``."""
+    found = _SHARD.match(topic)
+    shard = int(found[1]) if found else FOREIGN_SHARD
+    return shard if shard < SHARDS else FOREIGN_SHARD
 
 
 def prefix(equipment_type: str, serial: str) -> str:

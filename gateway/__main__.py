@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from types import FrameType
 
 import structlog
@@ -14,8 +16,10 @@ import structlog
 from domain import settings
 from domain.clock import SystemClock
 from domain.errors import BrewairError
+from gateway.ingest.paho_receiver import end_session
 from gateway.service import Gateway
 
+NOT_DRAINED = 1
 USAGE_ERROR = 2
 
 
@@ -42,8 +46,9 @@ def spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def main() -> None:
-    """Run until a signal comes. Raises SettingsError where it cannot start."""
+def main(options: Mapping[str, str] | None = None, *, drain: bool = False, forget: bool = False) -> None:
+    """Run until a signal comes; ``options`` win over the environment. With ``drain`` until the spool is worked off, and
+    ``forget`` then ends the session at the broker. Raises SettingsError where it cannot start."""
     log_lines()
     stop = threading.Event()
 
@@ -52,9 +57,14 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    gateway = Gateway(settings.load(), SystemClock())
+    given = settings.load({**os.environ, **(options or {})})
+    gateway = Gateway(given, SystemClock())
     spare_the_collector()
-    gateway.run(stop)
+    drained = gateway.run(stop, drain=drain)
+    if drain and not drained:
+        sys.exit(NOT_DRAINED)
+    if forget:
+        end_session(given, gateway.name)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Spool, body_at
+from gateway.leases import Leases
 from gateway.machines import Machines
 from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
 from gateway.samples import RAW_BYTES
@@ -63,7 +64,7 @@ class Detection:
     """Reads the spool, feeds the machines' rules, writes what follows. Belongs to one thread."""
 
     def __init__(
-        self, gateway: str, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines, guard: Guard
+        self, leases: Leases, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines, guard: Guard
     ) -> None:
         self.position = spool.start
         """The *folded* position; the committed one is in SQL."""
@@ -73,7 +74,7 @@ class Detection:
         self.quarantined: Counter[str] = Counter()
         self.rule_events: Counter[str] = Counter()
         self._guard = guard
-        self._gateway, self._spool, self._decoder, self._sessions = gateway, spool, decoder, sessions
+        self._leases, self._spool, self._decoder, self._sessions = leases, spool, decoder, sessions
         self._machines = machines
         self._effects = Effects(self.position)
         self._time = SystemClock().monotonic
@@ -81,14 +82,17 @@ class Detection:
 
     def load(self) -> datetime | None:
         """Take up cursor and rule states; returns when they were kept. Raises UnavailableError."""
+        at = self.seek()
         with self._sessions.read() as session:
-            kept, at = store.cursor(session, self._gateway)
-            dumps = store.detector_dumps(session)
-        life, _, position = kept.partition(":")
-        known = life == self._spool.id
-        self.position = self.committed = min(int(position), self._spool.end) if known else self._spool.start
+            self._machines.restore(store.detector_dumps(session, self._machines.registry.units))
+        return at
+
+    def seek(self) -> datetime | None:
+        """Take up the cursor alone; returns when it was kept. Raises UnavailableError."""
+        with self._sessions.read() as session:
+            position, at = store.cursor(session, self._spool.id)
+        self.position = self.committed = max(self._spool.start, min(position, self._spool.end))
         self._effects = Effects(self.position)
-        self._machines.restore(dumps)
         return at
 
     @property
@@ -166,10 +170,11 @@ class Detection:
         place = self._place(self.position)
 
         def keep(session: Session) -> None:
+            self._leases.check(session)
             store.save_seen(session, seen)
             if moved:
                 store.save_dumps(session, place, dumps)
-                store.save_cursor(session, self._gateway, place, now)
+                store.save_cursor(session, self._spool.id, self.position, now)
 
         self._commit(now, keep)
         self._effects = Effects(self.position)

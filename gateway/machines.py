@@ -23,7 +23,7 @@ from domain.readings import Reading
 from domain.store.ingest import Machine, Seen
 from gateway.core import library as core
 from gateway.core.programs import spec_of
-from gateway.messages import Birth, Registry, Status, Unit
+from gateway.messages import Birth, Neighbour, Registry, Status, Unit
 
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
@@ -33,8 +33,9 @@ log = structlog.get_logger()
 
 
 def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zone: ZoneInfo) -> Registry:
-    """The registered machines of these shards; a machine without a usable zone has the default one."""
-    return Registry.of(
+    """The registered machines that the gateway of these shards hears; one without a usable zone has the default one."""
+    every = list(machines)
+    ours = [
         Unit(
             machine.serial,
             machine.type,
@@ -47,9 +48,21 @@ def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zon
             simulated=machine.simulated,
             altitude_m=machine.altitude_m,
         )
-        for machine in machines
-        if int(wire.shard_of(machine.serial)) in shards
-    )
+        for machine in every
+        if _home(machine) in shards
+    ]
+    sites = {unit.site_id for unit in ours}
+    others = [
+        Neighbour(machine.site_id, to_ms(machine.last_seen_at), machine.interval_s)
+        for machine in every
+        if machine.site_id in sites and machine.last_seen_at is not None and _home(machine) not in shards
+    ]
+    return Registry.of(ours, others)
+
+
+def _home(machine: Machine) -> int:
+    """Whose gateway hears the machine. The topics of foreign conventions name no shard, whatever the serial hashes to."""
+    return wire.FOREIGN_SHARD if machine.convention else int(wire.shard_of(machine.serial))
 
 
 def _zone(name: str, default: ZoneInfo) -> ZoneInfo:
@@ -102,6 +115,11 @@ class Machines:
         if self._compiled:
             self._fleet, self._specs, self._homes = core.Fleet(), {}, {}
             self._move_in()
+
+    def adopt(self, dumps: Mapping[str, dict[str, Any]]) -> None:
+        """Go on with the rule states that another gateway has left of machines that are ours now."""
+        self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items()})
+        self._asleep |= dumps.keys()
 
     def use(self, registry: Registry) -> None:
         """Work with another registry; a machine that became another model goes on with its memory and the new card."""
@@ -345,6 +363,9 @@ def _alone(rhythms: Mapping[str, tuple[int, float | None]], registry: Registry, 
     for serial, site in sites.items():
         neighbours[site] += 1
         audible[site] += heard[serial]
+    for other in registry.neighbours:
+        neighbours[other.site_id] += 1
+        audible[other.site_id] += now_ms - other.heard_ms < _patience_ms(other.interval_s)
     return {
         serial: None if neighbours[site] < 2 else audible[site] - heard[serial] > 0 for serial, site in sites.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -126,18 +126,29 @@ class Unit:
     altitude_m: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A machine at the site of one of ours that another gateway hears, and when it last did."""
+
+    site_id: int
+    heard_ms: int
+    interval_s: float | None
+
+
 @dataclass(frozen=True)
 class Registry:
-    """All registered machines, by serial and by foreign topic; replaced as a whole when it changes."""
+    """Our registered machines, by serial and by foreign topic; replaced as a whole when it changes."""
 
     units: Mapping[str, Unit] = field(default_factory=dict)
     bound: Mapping[tuple[str, str], Unit] = field(default_factory=dict)
+    neighbours: Sequence[Neighbour] = ()
 
     @classmethod
-    def of(cls, units: Iterable[Unit]) -> Registry:
+    def of(cls, units: Iterable[Unit], neighbours: Sequence[Neighbour] = ()) -> Registry:
         """A registry of these machines."""
         known = list(units)
         return cls(
             {unit.serial: unit for unit in known},
             {(unit.convention, unit.topic): unit for unit in known if unit.convention},
+            neighbours,
         )

@@ -95,6 +95,7 @@ GAUGES: Mapping[str, tuple[str, Figure]] = {
         "Machines whose clock is further ahead than is believed.",
         lambda g: sum(skew_ms < -AHEAD_MS for skew_ms in list(g.pipeline.machines.skew_ms.values())),
     ),
+    "shards": ("Shards that this gateway works; 0 while another one has them.", lambda g: len(g.pipeline.leases.held)),
     "machines": ("Registered machines of this gateway's shards.", lambda g: len(g.pipeline.registry.units)),
 }
 

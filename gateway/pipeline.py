@@ -13,10 +13,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
 
+from domain import wire
 from domain.clock import Clock, SystemClock, from_ms, to_ms
 from domain.desk.verification import judge_running
 from domain.desk.watch import WATCHES
@@ -32,12 +34,17 @@ from gateway.ingest.guard import Guard
 from gateway.ingest.receiver import Batch
 from gateway.ingest.spool import Checkpoint, Spool
 from gateway.ingest.writer import Writer
+from gateway.leases import Leases
 from gateway.machines import Machines, registry_of
 from gateway.messages import Message, Registry
 from gateway.outbox import Publish, send_due
 
-REGISTRY_EVERY_S = 10.0
+REGISTRY_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
+REGISTRY_REST = 9.0
+"""With very many machines reading them all takes a tenth of the time and no more."""
+MOVED_WITHIN = timedelta(days=1)
+"""A new spool may be that of a moved shard: repairs that were verified meanwhile close their episodes too."""
 PURGE_EVERY = timedelta(hours=6)
 WATCH_EVERY = timedelta(minutes=1)
 """Deadlines are hours, so nobody looks at them every second; running tests are judged at every tick."""
@@ -79,7 +86,8 @@ class Pipeline:
         self._for_rules = Decoder(ADAPTERS.values(), self.registry, known_only=True, refresh=self._look_again)
         self._for_store = Decoder(ADAPTERS.values(), self.registry, known_only=False)
         self._guards = [Guard(spool.folder / name) for name in ("at-rules", "at-store")]
-        self.detection = Detection(gateway, spool, self._for_rules, sessions, self.machines, self._guards[0])
+        self.leases = Leases(sessions, shards, holder=spool.id, gateway=gateway)
+        self.detection = Detection(self.leases, spool, self._for_rules, sessions, self.machines, self._guards[0])
         self.writer = Writer(
             spool,
             self._for_store,
@@ -92,6 +100,7 @@ class Pipeline:
         )
         self._accepting = threading.Lock()
         self._wall = SystemClock()
+        self._loaded = False
         self._registry_due = self._next_look = 0.0
         self._latest_ms = 0
         self._rearmed_until: datetime | None = None
@@ -101,7 +110,8 @@ class Pipeline:
     def load(self) -> None:
         """Take up registry, cursor and rule states. Raises UnavailableError while SQL is away."""
         self.refresh_registry()
-        self._rearmed_until = self.detection.load() or self._clock.now()
+        self._rearmed_until = self.detection.load() or self._clock.now() - MOVED_WITHIN
+        self._loaded = True
 
     def accept(self, messages: Sequence[Message]) -> None:
         """Make messages durable; after this they may be acknowledged. Raises UnavailableError: then they may not."""
@@ -159,7 +169,9 @@ class Pipeline:
         self.detection.rearm(since, now)
         self.detection.flush(now)
         for watch in WATCHES:
-            if watch is judge_running or self._watches_due is None or now >= self._watches_due:
+            if watch is judge_running:
+                self._watch(partial(judge_running, ours=self.registry.units), now)
+            elif wire.FOREIGN_SHARD in self._shards and (self._watches_due is None or now >= self._watches_due):
                 self._watch(watch, now)
         if self._watches_due is None or now >= self._watches_due:
             self._watches_due = now + WATCH_EVERY
@@ -167,14 +179,19 @@ class Pipeline:
         self._forget(now)
 
     def refresh_registry(self) -> None:
-        """Read the registered machines again."""
+        """Read the registered machines again; the next time is the later the longer it took."""
+        began = self._wall.monotonic()
         with self._sessions.read() as session:
-            machines = sql.machines(session)
-        self.registry = registry_of(machines, self._shards, self._zone)
+            registry = registry_of(sql.machines(session), self._shards, self._zone)
+            arrived = registry.units.keys() - self.registry.units.keys() if self._loaded else ()
+            dumps = sql.detector_dumps(session, arrived)
+        self.registry = registry
+        self.machines.adopt(dumps)
         self._for_rules.registry = self._for_store.registry = self.registry
         self.machines.use(self.registry)
-        self._registry_due = self._wall.monotonic() + REGISTRY_EVERY_S
-        self._next_look = self._wall.monotonic() + LOOK_EVERY_S
+        ended = self._wall.monotonic()
+        self._registry_due = ended + max(REGISTRY_EVERY_S, REGISTRY_REST * (ended - began))
+        self._next_look = ended + max(LOOK_EVERY_S, REGISTRY_REST * (ended - began))
 
     def _look_again(self) -> bool:
         """A newer registry for a machine that nobody knows; not for every message of a stranger."""
@@ -185,6 +202,12 @@ class Pipeline:
         except UnavailableError:
             return False
         return True
+
+    @property
+    def worked_off(self) -> bool:
+        """Whether all that is durable has reached both stores, and the cursors say so."""
+        end = self.spool.end
+        return self.writer.position >= end and self.detection.committed >= end
 
     def close(self) -> None:
         """Keep cursors and rule states where SQL is there, and close the spool."""
@@ -215,7 +238,8 @@ class Pipeline:
             log.exception("watch_failed", watch=getattr(watch, "__name__", str(watch)))
 
     def _replay(self, now: datetime) -> None:
-        wanted = quarantine.wanted_again(self._sessions)
+        again = quarantine.wanted_again(self._sessions)
+        wanted = [(number, one) for number, one in again if wire.shard_of_topic(one.topic) in self._shards]
         if wanted:
             self.accept([message for _, message in wanted])
             quarantine.replayed(self._sessions, [number for number, _ in wanted], now)

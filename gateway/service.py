@@ -1,5 +1,8 @@
 """The gateway as a program: stores opened, three threads and a tick, until somebody says stop.
 
+What comes is made durable and stored at once; rules and tickets wait until the shards are ours, as another gateway may
+still be working them. A gateway with the same shards has the same client id: it does not even connect before.
+
 Whatever is away (broker, SQL, telemetry store, disk space) is waited for, with one log line per change of state.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -17,9 +20,10 @@ import structlog
 
 from domain import wire
 from domain.clock import Clock, SystemClock
-from domain.errors import BrewairError, SettingsError, UnavailableError
+from domain.errors import BrewairError, SettingsError, TakenError, UnavailableError
 from domain.metrics import serving
 from domain.settings import Settings
+from domain.store.leases import KEPT
 from domain.store.schema import upgrade
 from domain.store.session import Sessions, open_engine
 from domain.telemetry.stores import open_telemetry
@@ -30,10 +34,11 @@ from gateway.ingest.dropped import Dropped
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
 from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool
+from gateway.leases import UNKNOWN
 from gateway.pipeline import Pipeline
 
-STORED, DROPPED = "stored", "dropped.json"
-"""Files in the spool folder: the checkpoint of the telemetry store, and what ``drop_oldest`` gave up."""
+STORED, DROPPED, FILLED_BY = "stored", "dropped.json", "gateway"
+"""Files in the spool folder: the checkpoint of the telemetry store, what ``drop_oldest`` gave up, and whose messages it holds."""
 RESERVE_BYTES = 64 << 20
 """Disk held back for checkpoint and databases."""
 POLL_S = 0.1
@@ -43,6 +48,9 @@ DETECT_EVERY_S, STORE_EVERY_S = 0.05, 0.25
 """How long messages come together before rules and store look at them, unless there is a chunk's worth already: a request for
 each handful costs more than it carries, and nobody notices the wait."""
 LONGEST_BACKOFF_S = 30.0
+SQL_PATIENCE_S = 10.0
+"""So long the first connection waits for SQL to say that nobody has our client id; then what comes matters more."""
+LEASES_EVERY_S = 2.0
 STALL_S = 10.0
 """A loop that did not come round for so long was stopped, or the machine slept: silence before now proves nothing."""
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -60,6 +68,9 @@ class Gateway:
         self._time = SystemClock().monotonic
         self._stop = threading.Event()
         self._loaded = threading.Event()
+        self._connect = threading.Event()
+        self._standing_by = False
+        self._held_by = ""
         self._failure: BaseException | None = None
         self._engine = _writable(settings, lambda: open_engine(settings.database_url))
         telemetry = open_telemetry(settings, lambda refused: self.pipeline.refused(refused))
@@ -69,6 +80,7 @@ class Gateway:
             what: _Patience(what, self._rng) for what in ("spool", "sql", "telemetry")
         }
         self.dropped: Dropped = Dropped(settings.spool_dir / DROPPED)
+        self._filled_by = settings.spool_dir / FILLED_BY
         spool = Spool(
             settings.spool_dir,
             max_bytes=settings.spool_max_bytes,
@@ -98,29 +110,53 @@ class Gateway:
             compiled=compiled(settings),
         )
         self.pipeline.listening_since = NEVER
+        self._found_until = spool.end
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set, then leave everything in order. Raises what made going on impossible."""
+    def run(self, stop: threading.Event, *, drain: bool = False) -> bool:
+        """Work until ``stop`` is set, then leave everything in order; with ``drain`` without a broker, and only until all
+        that the spool holds has reached both stores. True where it has. Raises what made going on impossible."""
+        works = (self._detect, self._store) if drain else (self._receive, self._detect, self._store)
         threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"gateway-{work.__name__.strip('_')}")
-            for work in (self._receive, self._detect, self._store)
+            for work in works
         ]
         log.info("gateway_started", gateway=self.name, spool=str(self._settings.spool_dir))
         with serving(self._settings.metrics_bind, lambda: metrics.of(self)):
             for thread in threads:
                 thread.start()
             while not stop.wait(POLL_S) and self._failure is None:
-                pass
+                if drain and self._worked_off_as_far_as_we_may():
+                    break
         self._stop.set()
         self.pipeline.spool.wake()
         for thread in threads:
             thread.join()
         self.pipeline.close()
+        drained = self.pipeline.worked_off
+        self._leave_shards(drained)
         self.pipeline.telemetry.close()
         self._engine.dispose()
         log.info("gateway_stopped", accepted=self.pipeline.accepted, stored=self.pipeline.writer.stored)
         if self._failure is not None:
             raise self._failure
+        return drained
+
+    def _worked_off_as_far_as_we_may(self) -> bool:
+        """While another gateway works our shards, its rules are ahead of our spool: telemetry is all that is left to do."""
+        if self.pipeline.leases.held:
+            return self.pipeline.worked_off
+        return self._held_by not in ("", UNKNOWN) and self.pipeline.writer.position >= self.pipeline.spool.end
+
+    def _leave_shards(self, drained: bool) -> None:
+        """Where nothing of ours waits, whoever takes the shards next need not wait either; else there is time to drain."""
+        leases, now = self.pipeline.leases, self._clock.now()
+        if not drained:
+            log.warning("spool_not_worked_off", cure="start again, or brewair gateway --drain", held_by=self._held_by)
+        with suppress(UnavailableError):
+            if leases.held and drained:
+                leases.give_back(now)
+            elif leases.held:
+                leases.take(now, KEPT)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -136,6 +172,10 @@ class Gateway:
     def _receive(self) -> None:
         was_connected = False
         spool = self.patience["spool"]
+        until = self._time() + SQL_PATIENCE_S
+        while not self._connect.wait(POLL_S) and not self._stop.is_set():
+            if self._time() >= until and not self._standing_by:
+                break
         while not self._stop.is_set():
             batch = self.receiver.receive(POLL_S)
             self.received += batch.count
@@ -154,15 +194,13 @@ class Gateway:
         self.receiver.close()
 
     def _detect(self) -> None:
+        self._get_shards()
         sql = self.patience["sql"]
         next_tick = last_round = self._time()
         while not self._stop.is_set():
             worked = False
             with sql:
-                if not self._loaded.is_set():
-                    upgrade(self._engine)
-                    self.pipeline.load()
-                    self._loaded.set()
+                self.pipeline.leases.renew(self._clock.now())
                 worked = self.pipeline.detect()
                 if self._time() - last_round > STALL_S and self.receiver.connected:
                     self.pipeline.listening_since = self._clock.now()
@@ -175,6 +213,42 @@ class Gateway:
                 last_round = self._time()
             else:
                 self._gather(self.pipeline.detection.position, DETECT_EVERY_S, worked=worked)
+
+    def _get_shards(self) -> None:
+        """Schema, registry, leases, rule states: what has to be there before anything is folded."""
+        sql = self.patience["sql"]
+        while not self._stop.is_set():
+            with sql:
+                upgrade(self._engine)
+                self.pipeline.refresh_registry()
+                self._loaded.set()
+                holder = self.pipeline.leases.take(self._clock.now())
+                if holder is None:
+                    self.pipeline.load()
+                    self._own_the_spool()
+                    self._standing_by, self._held_by = False, ""
+                    self._connect.set()
+                    return
+                self.pipeline.detection.seek()  # whether anything is left to do for whoever has them
+                if holder != self._held_by:
+                    log.warning("shards_held_elsewhere", by=holder, gateway=self.name)
+                    self._held_by = holder
+                self._standing_by = holder in (self.name, UNKNOWN)
+            if not self._standing_by:
+                self._connect.set()
+            self._stop.wait(LEASES_EVERY_S if sql.well else sql.pause_s)
+
+    def _own_the_spool(self) -> None:
+        """A spool that another set of shards has filled must be worked off by that set. Raises SettingsError."""
+        filled_by = self._filled_by.read_text().strip() if self._filled_by.exists() else self.name
+        waits = min(self.pipeline.writer.position, self.pipeline.detection.committed) < self._found_until
+        if filled_by != self.name and waits:
+            raise SettingsError(
+                "The spool {path} still holds messages of {gateway}: first run brewair gateway --drain with its shards",
+                path=self._settings.spool_dir,
+                gateway=filled_by,
+            )
+        self._filled_by.write_text(self.name)
 
     def _store(self) -> None:
         telemetry = self.patience["telemetry"]
@@ -226,8 +300,8 @@ class _Patience:
                 log.info(f"{self._what}_available")
             self.well, self._failures, self.pause_s = True, 0, 0.0
             return False
-        if not isinstance(error, UnavailableError):
-            return False
+        if not isinstance(error, UnavailableError) or isinstance(error, TakenError):
+            return False  # what was taken from us does not come back by waiting
         if self.well:
             log.warning(f"{self._what}_unavailable", why=str(error))
         self.well = False
@@ -249,14 +323,15 @@ def gateway_name(shards: frozenset[int]) -> str:
 
 
 def subscriptions(shards: frozenset[int]) -> list[str]:
-    """MQTT filters of all conventions; native ones only of our shards."""
+    """MQTT filters of our shards; those of foreign conventions belong to ``FOREIGN_SHARD``."""
     native = (
         [wire.UP_FILTER]
         if len(shards) == wire.SHARDS
         else [f"{wire.ROOT}/{shard:02d}/+/+/up/#" for shard in sorted(shards)]
     )
-    foreign = [one for adapter in ADAPTERS.values() if adapter.convention for one in adapter.filters]
-    return native + foreign
+    if wire.FOREIGN_SHARD not in shards:
+        return native
+    return native + [one for adapter in ADAPTERS.values() if adapter.convention for one in adapter.filters]
 
 
 def _writable(settings: Settings, make: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ from tests.servers import (
     SERVERS,
     InfluxDB,
     Mosquitto,
+    NatsCluster,
     PostgreSQL,
     Server,
     ServerMissingError,
@@ -73,6 +74,20 @@ def postgresql() -> Iterator[PostgreSQL]:
         _started.append(server)
         yield server
         _started.remove(server)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsCluster]:
+    """Three NATS nodes shared by the whole session: use shards, serial numbers and client ids of your own."""
+    try:
+        cluster = NatsCluster()
+    except ServerMissingError as error:
+        do_without("nats", error)
+    with cluster:
+        _started.extend(cluster.nodes)
+        yield cluster
+        for node in cluster.nodes:
+            _started.remove(node)
 
 
 @pytest.fixture(scope="session")

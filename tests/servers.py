@@ -1,4 +1,4 @@
-"""Real servers for tests: Mosquitto, InfluxDB 2, PostgreSQL, and the path of a Chromium.
+"""Real servers for tests: Mosquitto, a NATS cluster, InfluxDB 2, PostgreSQL, and the path of a Chromium.
 
 Each server is a context manager with a free port, a temporary folder and a process of its own; ``.ci/servers``
 installs what they run. A server that is not on the machine raises ``ServerMissingError``; ``do_without`` turns
@@ -22,13 +22,15 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
+import paho.mqtt.client as mqtt
 import psycopg
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from psycopg import sql
 
 HOST = "127.0.0.1"
@@ -150,6 +152,10 @@ class Server(ABC):
         """User and group id that the process gets, or None to stay who we are."""
         return None
 
+    def environment(self) -> dict[str, str]:
+        """What the process finds in its environment beside what we have there."""
+        return {}
+
     @property
     def pid(self) -> int:
         """Process id of the running server; raises ServerFailedError when it is stopped."""
@@ -180,7 +186,7 @@ class Server(ABC):
             self._process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
-                env={**os.environ, "HOME": str(self.folder)},
+                env={**os.environ, "HOME": str(self.folder), **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -284,6 +290,116 @@ persistence_location {folder}/
     def is_ready(self) -> bool:
         """Whether its port is open."""
         return accepts_connections(self.port)
+
+
+NATS_CONFIGURATION = Path(__file__).resolve().parents[1] / "nats"
+"""What production runs; the nodes of the tests differ in addresses and paths only."""
+
+
+class NatsNode(Server):
+    """One nats-server of a cluster; ``port`` is its MQTT listener. Ready means that it listens, not that it has a quorum."""
+
+    name = "nats"
+    passwords: ClassVar[dict[str, str]] = {
+        "NATS_GATEWAY_PASSWORD": "gateway-secret",
+        "NATS_DEVICES_PASSWORD": "devices-secret",
+    }
+
+    def __init__(self, number: int, program: Path) -> None:
+        super().__init__()
+        self.server_name = f"nats-{number}"
+        self.client_port, self.route_port = free_port(), free_port()
+        self._program = program
+
+    def configure(self, nodes: Sequence[NatsNode]) -> None:
+        """Writes the configuration of production, with the addresses of this cluster."""
+        text = (NATS_CONFIGURATION / "nats-server.conf").read_text(encoding="utf-8")
+        moved = {
+            '"0.0.0.0:4222"': f'"{self.host}:{self.client_port}"',
+            '"0.0.0.0:6222"': f'"{self.host}:{self.route_port}"',
+            '"0.0.0.0:1883"': f'"{self.host}:{self.port}"',
+            "/var/lib/nats": str(self.folder / "jetstream"),
+            **{f"nats://{node.server_name}:6222": f"nats://{node.host}:{node.route_port}" for node in nodes},
+        }
+        for here, there in moved.items():
+            if text.count(here) != 1:
+                raise ServerFailedError(f"nats-server.conf says {here} {text.count(here)} times")
+            text = text.replace(here, there)
+        (self.folder / "nats-server.conf").write_text(text, encoding="utf-8")
+        shutil.copy(NATS_CONFIGURATION / "users.conf", self.folder)
+
+    def environment(self) -> dict[str, str]:
+        """The name of the node, and the passwords of users.conf."""
+        return {"NATS_NAME": self.server_name, **self.passwords}
+
+    def command(self) -> list[str]:
+        """nats-server in the foreground."""
+        return [str(self._program), "-c", str(self.folder / "nats-server.conf")]
+
+    def is_ready(self) -> bool:
+        """Whether its MQTT port is open."""
+        return accepts_connections(self.port)
+
+
+class NatsCluster:
+    """Three nodes that replicate every message three times; any of them may be killed and started again."""
+
+    def __init__(self) -> None:
+        builds = sorted(server_cache().glob("nats-server-*"), reverse=True)
+        program = find_program("nats-server", *builds, package="nats-server, built from source")
+        self.nodes = tuple(NatsNode(number, program) for number in (1, 2, 3))
+        for node in self.nodes:
+            node.configure(self.nodes)
+
+    @property
+    def url(self) -> str:
+        """The addresses of all nodes as ``BREWAIR_MQTT_URL`` wants them."""
+        return "mqtt://" + ",".join(f"{node.host}:{node.port}" for node in self.nodes)
+
+    def start(self) -> None:
+        """Starts what does not run, and returns when every node lets an MQTT client in (for which it needs a quorum)."""
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            wait_until(
+                lambda node=node: self._lets_in(node),
+                timeout_s=60,
+                what=f"{node.server_name} to let a client in",
+                every_s=0.2,
+            )
+
+    def _lets_in(self, node: NatsNode) -> bool:
+        greeted: list[bool] = []
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"probe-{node.server_name}")
+        client.username_pw_set("devices", node.passwords["NATS_DEVICES_PASSWORD"])
+        client.on_connect = lambda _client, _data, _flags, reason, _properties: greeted.append(not reason.is_failure)
+        try:
+            client.connect(node.host, node.port)
+        except OSError:
+            return False
+        deadline = time.monotonic() + 5.0
+        while not greeted and time.monotonic() < deadline and client.loop(timeout=0.2) == mqtt.MQTT_ERR_SUCCESS:
+            pass
+        client.disconnect()
+        return bool(greeted) and greeted[0]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the nodes and removes their folders."""
+        for node in self.nodes:
+            node.close()
 
 
 class InfluxDB(Server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,9 +86,14 @@ def card_of(terms: Mapping[str, Any]) -> ModelCard:
     return card_from_mapping(terms["card"], equipment_type=terms["card"]["type"])
 
 
-def judge_running(session: Session, now: datetime) -> None:
-    """Judge every run that has new samples or whose time is up; record what is decided."""
-    for run_id, ticket_id in query.measured_run_ids(session):
+def judge_running(session: Session, now: datetime, *, ours: Container[str] | None = None) -> None:
+    """Judge every run that has new samples or whose time is up; record what is decided.
+
+    With ``ours`` only runs of these machines: another gateway, which may be behind, holds the samples of the others.
+    """
+    for run_id, ticket_id, serial in query.measured_run_ids(session):
+        if ours is not None and serial not in ours:
+            continue
         try:
             with session.begin_nested():
                 query.ticket(session, ticket_id, lock=True)  # before its run, as every command does

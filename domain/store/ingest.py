@@ -15,9 +15,9 @@ from domain.store.tables import (
     DeviceCommand,
     Equipment,
     EquipmentStatus,
-    GatewayCursor,
     QuarantineRow,
     Site,
+    SpoolCursor,
     Ticket,
     UtcDateTime,
 )
@@ -43,6 +43,7 @@ class Machine:
     zone: str
     interval_s: float | None
     simulated: bool
+    last_seen_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -94,30 +95,31 @@ def machines(session: Session) -> list[Machine]:
             Equipment.binding_zone,
             EquipmentStatus.interval_s,
             EquipmentStatus.simulated,
+            EquipmentStatus.last_seen_at,
         )
         .join(Site, Site.id == Equipment.site_id)
         .outerjoin(EquipmentStatus, EquipmentStatus.serial == Equipment.serial)
     )
     return [
-        Machine(serial, kind, model, site, altitude, convention, topic or "", zone, interval, bool(simulated))
-        for serial, kind, model, site, altitude, convention, topic, zone, interval, simulated in rows
+        Machine(serial, kind, model, site, altitude, convention, topic or "", zone, interval, bool(simulated), seen_at)
+        for serial, kind, model, site, altitude, convention, topic, zone, interval, simulated, seen_at in rows
     ]
 
 
-def cursor(session: Session, gateway: str) -> tuple[str, datetime | None]:
-    """Up to where findings are committed, and when that was; ("", None) at the very beginning."""
-    row = session.get(GatewayCursor, gateway)
-    return (row.position, row.updated_at) if row else ("", None)
+def cursor(session: Session, spool: str) -> tuple[int, datetime | None]:
+    """Up to where the findings of a spool are committed, and when that was; (0, None) at the very beginning."""
+    row = session.get(SpoolCursor, spool)
+    return (row.position, row.updated_at) if row else (0, None)
 
 
-def save_cursor(session: Session, gateway: str, position: str, now: datetime) -> None:
+def save_cursor(session: Session, spool: str, position: int, now: datetime) -> None:
     """Move the cursor; belongs into the transaction that keeps the rule states of ``position``."""
-    session.merge(GatewayCursor(gateway=gateway, position=position, updated_at=now))
+    session.merge(SpoolCursor(spool=spool, position=position, updated_at=now))
 
 
-def detector_dumps(session: Session) -> dict[str, dict[str, Any]]:
-    """Rule states by serial, as of the cursor."""
-    return {row.serial: row.dump for row in session.scalars(select(DetectorState))}
+def detector_dumps(session: Session, serials: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Rule states of these machines, as whoever worked their shards last has left them."""
+    return dict(_by_serial(session, serials, DetectorState.serial, DetectorState.dump))
 
 
 def save_dumps(session: Session, position: str, dumps: Mapping[str, dict[str, Any]]) -> None:

@@ -376,13 +376,23 @@ class Notice(Base):
     read_by_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
 
 
-class GatewayCursor(Base):
+class SpoolCursor(Base):
     """The *detected* cursor of a gateway's spool, committed together with what the readings before it caused."""
 
-    __tablename__ = "gateway_cursor"
-    gateway: Mapped[str] = mapped_column(String(64), primary_key=True)
-    position: Mapped[str] = mapped_column(String(64))
+    __tablename__ = "spool_cursor"
+    spool: Mapped[str] = mapped_column(String(64), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[datetime]
+
+
+class ShardLease(Base):
+    """Who works a shard. ``holder`` is the spool of the gateway called ``gateway``; nobody's after ``until``."""
+
+    __tablename__ = "shard_lease"
+    shard: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    holder: Mapped[str] = mapped_column(String(64))
+    gateway: Mapped[str] = mapped_column(String(64))
+    until: Mapped[datetime]
 
 
 class DetectorState(Base):

@@ -14,6 +14,7 @@ import ssl
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -34,7 +35,6 @@ USER_TIMEOUT_MS = 20_000
 READ_BYTES = 1 << 20
 FEW, MANY, COALESCE_S = 64, 2000, 0.001
 """After a read of FEW to MANY messages more are waited for: a read and a send for each handful cost more than they carry."""
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 VERSIONS = {"3.1.1": codec.V311, "5": codec.V5}
 LEVELS = {"broker_connected": "info", "client_id_taken_over": "error"}
 """Of what is logged; a warning where nothing else is said."""
@@ -62,7 +62,8 @@ class NativeReceiver:
         rng: random.Random,
     ) -> None:
         parts = urlsplit(settings.mqtt_url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
+        self._brokers = cycle(settings.brokers)
+        self._host, self._port = settings.brokers[0]
         self._tls = _tls(settings) if parts.scheme == "mqtts" else None
         terms = Terms(
             client_id,
@@ -147,6 +148,7 @@ class NativeReceiver:
             self._closed.wait(min(pause, timeout_s))
             if pause > timeout_s:
                 return False
+        self._host, self._port = next(self._brokers)
         try:
             sock = _connect(self._host, self._port, self._tls)
         except (OSError, ValueError) as error:

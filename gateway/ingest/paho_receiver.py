@@ -12,9 +12,9 @@ import select
 import socket
 import ssl
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 import structlog
@@ -28,12 +28,13 @@ from gateway.messages import Message
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
+ANSWER_S = 30.0
+"""A broker that ends a session may have to tell its other nodes before it answers."""
 USER_TIMEOUT_MS = 20_000
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 15.0
 BATCH_MESSAGES, BATCH_BYTES = 5000, 4 << 20
 LEVELS = {"broker_connected": "info", "client_id_taken_over": "error"}
 """Of what is logged; a warning where nothing else is said."""
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 log = structlog.get_logger()
 
@@ -51,8 +52,8 @@ class PahoReceiver:
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        parts = urlsplit(settings.mqtt_url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
+        self._brokers = cycle(settings.brokers)
+        self._host, self._port = settings.brokers[0]
         self._filters, self._memory, self._clock, self._rng = list(filters), memory, clock, rng
         self._time = SystemClock().monotonic
         self.counts = Counts()
@@ -67,7 +68,7 @@ class PahoReceiver:
         self._next_attempt = 0.0
         self._told = ""
         self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-        self._client = self._make_client(settings, client_id, secure=parts.scheme == "mqtts")
+        self._client = self._make_client(settings, client_id)
 
     @property
     def connected(self) -> bool:
@@ -120,7 +121,7 @@ class PahoReceiver:
 
     # --- connection
 
-    def _make_client(self, settings: Settings, client_id: str, *, secure: bool) -> mqtt.Client:
+    def _make_client(self, settings: Settings, client_id: str) -> mqtt.Client:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -130,17 +131,7 @@ class PahoReceiver:
         )
         client.suppress_exceptions = False
         client.connect_timeout = CONNECT_TIMEOUT_S
-        if settings.mqtt_user:
-            client.username_pw_set(settings.mqtt_user, settings.secret_text(settings.mqtt_password_file))
-        if secure:
-            try:
-                client.tls_set(
-                    ca_certs=str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None,
-                    certfile=str(settings.mqtt_cert_file) if settings.mqtt_cert_file else None,
-                    keyfile=str(settings.mqtt_key_file) if settings.mqtt_key_file else None,
-                )
-            except (ssl.SSLError, OSError) as error:
-                raise SettingsError("The certificates of the broker cannot be used: {why}", why=error) from error
+        _prove_who(client, settings)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         client.on_socket_open = _tune
@@ -160,6 +151,7 @@ class PahoReceiver:
         self._attempts += 1
         longest = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._attempts, 10))
         self._next_attempt = self._time() + self._rng.uniform(0.0, longest)
+        self._host, self._port = next(self._brokers)
         try:
             self._client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
@@ -259,6 +251,50 @@ class PahoReceiver:
             self.counts.note(event)
             say = getattr(log, LEVELS.get(event, "warning"))
             say(event, host=self._host, port=self._port, **details)
+
+
+def _prove_who(client: mqtt.Client, settings: Settings) -> None:
+    """User, password and certificates. Raises SettingsError."""
+    if settings.mqtt_user:
+        client.username_pw_set(settings.mqtt_user, settings.secret_text(settings.mqtt_password_file))
+    if settings.mqtt_url.startswith("mqtts:"):
+        try:
+            client.tls_set(
+                ca_certs=str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None,
+                certfile=str(settings.mqtt_cert_file) if settings.mqtt_cert_file else None,
+                keyfile=str(settings.mqtt_key_file) if settings.mqtt_key_file else None,
+            )
+        except (ssl.SSLError, OSError) as error:
+            raise SettingsError("The certificates of the broker cannot be used: {why}", why=error) from error
+
+
+def end_session(settings: Settings, client_id: str) -> None:
+    """Have the broker forget the session of a client that will not come back. Raises UnavailableError."""
+    last: OSError | None = None
+    clock = SystemClock().monotonic
+    for host, port in settings.brokers:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True)
+        _prove_who(client, settings)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        greeted: list[bool] = []
+        client.on_connect = lambda _client, _data, _flags, reason, _properties, said=greeted: said.append(
+            not reason.is_failure
+        )
+        try:
+            client.connect(host, port)
+        except OSError as error:
+            last = error
+            continue
+        until = clock() + ANSWER_S
+        while not greeted and clock() < until and client.loop(1.0) == mqtt.MQTT_ERR_SUCCESS:
+            pass
+        client.disconnect()
+        if greeted and greeted[0]:
+            log.info("session_ended", client_id=client_id, host=host, port=port)
+            return
+    raise UnavailableError(
+        "No broker lets us end the session of {client_id}: {why}", client_id=client_id, why=last or "refused"
+    )
 
 
 def _tune(_client: mqtt.Client, _data: Any, sock: Any) -> None:

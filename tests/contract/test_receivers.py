@@ -68,6 +68,16 @@ class Rig:
 
         wait_until(connected, timeout_s=30, what="the connection")
 
+    def connect_again(self, receiver: Receiver) -> None:
+        """Until the old connection is known to be lost and there is another one."""
+        connections = receiver.counts.connections
+
+        def again() -> bool:
+            self.early.append(receiver.receive(0.05))
+            return receiver.counts.connections > connections and receiver.connected
+
+        wait_until(again, timeout_s=30, what="another connection")
+
     def collect(self, receiver: Receiver, count: int) -> list[Batch]:
         """At least ``count`` messages."""
         batches, self.early = self.early, []
@@ -127,6 +137,18 @@ def publish(broker: Mosquitto, *bodies: bytes, topic: str = TOPIC, qos: int = 1,
 
 
 # --- on a real broker
+
+
+def test_when_a_broker_is_gone_the_next_one_is_tried(rig: Rig) -> None:
+    if rig.query:
+        pytest.skip("the lying broker speaks 3.1.1")
+    with FakeBroker() as second:
+        with FakeBroker() as first:
+            urls = ",".join(one.url.removeprefix("mqtt://") for one in (first, second))
+            receiver = rig.open(f"mqtt://{urls}")
+            assert (first.connections, second.connections) == (1, 0)
+        rig.connect_again(receiver)
+        assert second.connections == 1
 
 
 @pytest.mark.integration

@@ -25,9 +25,11 @@ Sample = tuple[str, int]
 
 
 class GatewayProcess:
-    """``python -m gateway`` with settings of its own; may be killed and started again at any time."""
+    """``python -m gateway`` with settings of its own; may be killed and started again at any time. With ``options`` it is
+    ``brewair gateway OPTIONS``."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *options: str, **settings: str) -> None:
+        self._program = ["cli.main", "gateway", *options] if options else ["gateway"]
         self.log_path = folder / "gateway.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BREWAIR_")}
         self._environment = {**clean, "BREWAIR_DATA_DIR": str(folder / "data"), **settings}
@@ -51,7 +53,7 @@ class GatewayProcess:
     def start(self, *wrapper: str) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "gateway"], env=self._environment, stdout=log, stderr=log
+                [*wrapper, sys.executable, "-m", *self._program], env=self._environment, stdout=log, stderr=log
             )
 
     def wait_connected(self) -> None:
@@ -59,6 +61,12 @@ class GatewayProcess:
         wait_until(
             lambda: self.said("broker_connected") >= max(1, before), timeout_s=60, what="the gateway's connection"
         )
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        """Until it ends by itself; returns its exit status."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        return process.wait(timeout_s)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

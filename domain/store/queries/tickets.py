@@ -289,10 +289,10 @@ def runs_of_machine(session: Session, serial: str, limit: int = 50) -> list[Test
 MEASURED = (TestRun.outcome == "pending") & TestRun.voided_at.is_(None)
 
 
-def measured_run_ids(session: Session) -> list[tuple[int, int]]:
-    """(run id, ticket id) of the runs that are being measured."""
-    rows = session.execute(select(TestRun.id, TestRun.ticket_id).where(MEASURED).order_by(TestRun.id))
-    return [(run_id, ticket_id) for run_id, ticket_id in rows]
+def measured_run_ids(session: Session) -> list[tuple[int, int, str]]:
+    """(run id, ticket id, serial) of the runs that are being measured."""
+    rows = session.execute(select(TestRun.id, TestRun.ticket_id, TestRun.serial).where(MEASURED).order_by(TestRun.id))
+    return [(run_id, ticket_id, serial) for run_id, ticket_id, serial in rows]
 
 
 def measured_at(session: Session, site_id: int) -> bool:
