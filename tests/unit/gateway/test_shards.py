@@ -421,7 +421,10 @@ def fill(folder: Path, serial: str, seconds: range) -> None:
 def command_line(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *arguments: str) -> int:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    # What the program does to its process must not outlive the test.
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("gateway.__main__.log_lines", lambda: None)
+    monkeypatch.setattr("gateway.__main__.spare_the_collector", lambda: None)
     try:
         main(["gateway", *arguments])
     except SystemExit as end:
