@@ -292,7 +292,7 @@ persistence_location {folder}/
         return accepts_connections(self.port)
 
 
-NATS_CONFIGURATION = Path(__file__).resolve().parents[1] / "nats"
+NATS_CONFIGURATION = Path(__file__).resolve().parents[1] / "docs" / "nats"
 """What production runs; the nodes of the tests differ in addresses and paths only."""
 
 
