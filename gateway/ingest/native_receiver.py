@@ -33,8 +33,12 @@ from gateway.messages import Message
 CONNECT_TIMEOUT_S = 5.0
 USER_TIMEOUT_MS = 20_000
 READ_BYTES = 1 << 20
-FEW, MANY, COALESCE_S = 64, 2000, 0.001
-"""After a read of FEW to MANY messages more are waited for: a read and a send for each handful cost more than they carry."""
+BUSY_HZ, MANY, COALESCE_S = 1000.0, 2000, 0.005
+"""When so many messages come a second, more of them are waited for after a read of fewer than MANY: a read, a write to disk and a
+send for each handful cost more than they carry."""
+SMALL_WINDOW = 64
+"""A broker that never had more than this on the way waits for our acknowledgements: then nothing is waited for."""
+RATE_OVER_S = 0.1
 VERSIONS = {"3.1.1": codec.V311, "5": codec.V5}
 LEVELS = {"broker_connected": "info", "client_id_taken_over": "error"}
 """Of what is logged; a warning where nothing else is said."""
@@ -83,7 +87,9 @@ class NativeReceiver:
         self._unsent = self._rest = b""
         self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._buffer = bytearray(READ_BYTES)
         self._last_read = self._largest_read = 0
+        self._rate_hz, self._counted, self._counted_since = 0.0, 0, 0.0
         self._granted = terms.receive_maximum if terms.version == codec.V5 else None
         self._told = ""
 
@@ -172,12 +178,15 @@ class NativeReceiver:
     # --- traffic
 
     def _coalesce(self) -> None:
-        """Under load let a little more come together; not when idle, nor when the broker waits for our acknowledgements.
-
-        MQTT 3.1.1 does not say how many messages the broker sends ahead; it is at least the largest read so far.
-        """
-        ahead = self._granted or self._largest_read
-        if FEW <= self._last_read < MANY and self._last_read < ahead / 2:
+        """Under load let a little more come together; not when idle, nor when the broker waits for our acknowledgements: MQTT 3.1.1
+        does not say how many messages it sends ahead, but at least as many as the largest read so far had."""
+        now, enough = self._time(), min(MANY, self._granted // 2) if self._granted else MANY
+        self._counted += self._last_read
+        if now - self._counted_since >= RATE_OVER_S:
+            self._rate_hz, self._counted = self._counted / (now - self._counted_since), 0
+            self._counted_since = now
+        busy = self._rate_hz >= BUSY_HZ and self._largest_read > SMALL_WINDOW
+        if busy and self._last_read < enough:
             self._closed.wait(COALESCE_S)
 
     def _read(self, patience_s: float) -> Batch:
@@ -189,7 +198,7 @@ class NativeReceiver:
             self._session.silent(self._time())
             return Batch()
         try:
-            data = _available(sock)
+            data = _available(sock, self._buffer)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return Batch()
         except OSError as error:
@@ -297,22 +306,19 @@ def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
     return sock
 
 
-def _available(sock: socket.socket) -> bytes:
-    """What lies ready, up to about READ_BYTES; b"" at the end of the stream. Raises OSError, BlockingIOError too."""
-    data = sock.recv(READ_BYTES)
-    if not isinstance(sock, ssl.SSLSocket) or not data:
-        return data
-    parts, size = [data], len(data)  # TLS gives 16 KiB at most in one go
-    while size < READ_BYTES:
+def _available(sock: socket.socket, buffer: bytearray) -> bytes:
+    """What lies ready, up to the size of ``buffer``; b"" at the end of the stream. Raises OSError, BlockingIOError too."""
+    room = memoryview(buffer)
+    size = sock.recv_into(room)
+    while isinstance(sock, ssl.SSLSocket) and 0 < size < len(room):  # TLS gives 16 KiB at most in one go
         try:
-            more = sock.recv(READ_BYTES)
+            more = sock.recv_into(room[size:])
         except (OSError, ssl.SSLError):
             break  # what is wrong shows at the next read
         if not more:
             break
-        parts.append(more)
-        size += len(more)
-    return b"".join(parts)
+        size += more
+    return bytes(room[:size])
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

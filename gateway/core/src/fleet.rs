@@ -92,7 +92,7 @@ pub struct Fleet {
     machines: Vec<Machine>,
     topics: HashMap<Vec<u8>, u32, Hashing>,
     serials: HashMap<String, u32, Hashing>,
-    sample: Sample,
+    parts: Vec<Sample>,
     strangers: HashMap<Vec<u8>, u64>,
     gone: Vec<u32>,
     /// Samples folded by the last `take`.
@@ -116,7 +116,7 @@ impl Fleet {
             machines: Vec::new(),
             topics: HashMap::default(),
             serials: HashMap::default(),
-            sample: Sample::new(),
+            parts: Vec::new(),
             strangers: HashMap::new(),
             gone: Vec::new(),
             samples: 0,
@@ -244,23 +244,25 @@ impl Fleet {
         let (spec, scratch) = &mut self.specs[machine.spec as usize];
         let spec = &*spec;
         let mut scanner = Scanner::new(payload);
-        if scanner.is_array() {
-            // A later part may make the whole payload unreadable: look first.
-            let mut ahead = Scanner::new(payload);
-            while ahead.next(&spec.catalogue, &mut self.sample).map_err(|Odd| 0u32)? {}
-        }
-        let mut part = 0;
-        while scanner.next(&spec.catalogue, &mut self.sample).map_err(|Odd| part)? {
-            if !scanner.is_array() && scanner.next(&spec.catalogue, &mut self.sample) != Ok(false) {
-                return Err(part);
+        // A later part may make the whole payload unreadable: nothing is folded before all of it was read.
+        let mut read = 0;
+        loop {
+            if read == self.parts.len() {
+                self.parts.push(Sample::new());
             }
-            let view = View { sample: &self.sample, payload, recv_ms };
+            match scanner.next(&spec.catalogue, &mut self.parts[read]) {
+                Ok(true) => read += 1,
+                Ok(false) => break,
+                Err(Odd) => return Err(0),
+            }
+        }
+        for (part, sample) in self.parts[..read].iter().enumerate() {
+            let view = View { sample, payload, recv_ms };
             let ordinary = spec.is_believable(view.sample.ts, recv_ms)
                 && matches!(machine.detector.fold(spec, &view, scratch), Fold::Done);
             if !ordinary {
-                return Err(part);
+                return Err(part as u32);
             }
-            part += 1;
             self.samples += 1;
             machine.changed = true;
             machine.fresh = true;
@@ -282,9 +284,6 @@ impl Fleet {
                         self.strangers.insert(key.to_vec(), 1);
                     }
                 }
-            }
-            if !scanner.is_array() {
-                break;
             }
         }
         Ok(())

@@ -224,11 +224,6 @@ impl<'a> Scanner<'a> {
         scanner
     }
 
-    /// Whether the payload is an array, of which a later part may be odd.
-    pub fn is_array(&self) -> bool {
-        self.array
-    }
-
     /// The next sample; `Ok(false)` at the end of a payload that was read whole.
     pub fn next(&mut self, catalogue: &Catalogue, sample: &mut Sample) -> Result<bool, Odd> {
         self.space();
