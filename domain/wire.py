@@ -13,6 +13,7 @@ from functools import lru_cache
 ROOT = "brewair/v1"
 SHARDS = 16
 UP_FILTER = f"{ROOT}/+/+/+/up/#"
+DOWN_FILTER = f"{ROOT}/+/+/+/down/#"
 SERIAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 UP_KINDS = ("telemetry", "event", "birth", "status", "reply")
 MAX_SAMPLES = 1000

@@ -48,6 +48,7 @@ class TasmotaAdapter:
 
     convention = "tasmota"
     filters = ("tele/+/SENSOR", "tele/+/LWT")
+    commands = ("cmnd/+/TelePeriod", "cmnd/+/Power")
 
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
         """One sample, or a state."""
