@@ -22,11 +22,13 @@ from cli.dynsec import DynamicSecurity, Role
 from domain import settings, wire
 from domain.catalogue.registry import EQUIPMENT
 from domain.clock import SystemClock
+from domain.desk import registry
 from domain.desk.actor import SHELL
 from domain.desk.door import journal
+from domain.desk.strangers import dismiss
 from domain.errors import InvalidError, NotFoundError, RefusedError
 from domain.settings import Settings
-from domain.store import schema
+from domain.store import schema, strangers
 from domain.store.queries import registry as query
 from domain.store.session import Sessions, open_engine
 from gateway.adapters.registry import ADAPTERS
@@ -191,6 +193,78 @@ def show_list(admin_password_file: AdminFile, admin_user: AdminUser = ADMIN, as_
         typer.echo(json.dumps({"summary": True, "accounts": len(accounts)}))
     else:
         typer.echo(f"{len(accounts)} machines have an account")
+
+
+# -------------------------------------------------------------------------------------------------------------- strangers
+
+
+@app.command()
+def unclaimed(
+    state: Annotated[str, typer.Option(help="waiting, claimed, admitted or dismissed.")] = strangers.WAITING,
+    as_json: AsJson = False,
+) -> None:
+    """Machines that speak and that nobody has registered, and what is held of them."""
+    with _sessions(settings.load()).read() as session:
+        rows = [
+            {
+                "id": row.id, "convention": row.convention, "name": row.name, "serial": row.serial, "type": row.type,
+                "model": row.model, "first_heard": row.first_heard_at.isoformat(),
+                "last_heard": row.last_heard_at.isoformat(), "heard": row.heard, "held": row.held,
+                "held_bytes": row.held_bytes, "beyond": row.beyond, "taken": row.taken, "dismissed": row.dismissed,
+                "state": row.state, "machine": row.machine,
+            }
+            for row in strangers.known(session, state)
+        ]  # fmt: skip
+    for row in rows:
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+            continue
+        name = f"{row['convention'] or 'native'} {row['name']}" if row["name"] else "all others"
+        beyond = f", {row['beyond']} not held" if row["beyond"] else ""
+        typer.echo(f"{row['id']:>6}  {str(row['last_heard'])[:19]}  {name} {row['model']}  {row['held']} held{beyond}")
+    if as_json:
+        typer.echo(json.dumps({"summary": True, "state": state, "machines": len(rows)}))
+    else:
+        typer.echo(f"{len(rows)} machines")
+
+
+@app.command()
+def claim(
+    number: Annotated[int, typer.Argument(metavar="ID", help="Number from unclaimed.")],
+    site: Annotated[int, typer.Option(help="Number of the site at which it stands.")],
+    serial: Annotated[str, typer.Option(help="Serial number, where it does not say it.")] = "",
+    model: Annotated[str, typer.Option(help="Model, where it does not say it.")] = "",
+    zone: Annotated[str, typer.Option(help="Time zone of a foreign machine that reports local times.")] = "",
+) -> None:
+    """Register an unclaimed machine; the gateway then takes in what is held of it."""
+    with _sessions(settings.load()).command() as session:
+        row = strangers.stranger(session, number)
+        if row is None or row.state not in (strangers.WAITING, strangers.DISMISSED) or not row.name:
+            raise NotFoundError("There is no unclaimed machine number {id}", id=number)
+        model = model or row.model
+        kind = next((one.key for one in EQUIPMENT.values() if model in one.cards), row.type)
+        form = {
+            "serial": serial or row.serial,
+            "type": kind,
+            "model": model,
+            "site_id": str(site),
+            "binding_zone": zone,
+        }
+        if row.convention:
+            form |= {"binding_convention": row.convention, "binding_topic": row.name}
+        elif (form["serial"], kind) != (row.serial, row.type):
+            raise InvalidError("It speaks as {type} {serial}", type=row.type, serial=row.serial)
+        held = row.held
+        machine = registry.save_machine(session, SHELL, form, SystemClock().now())
+    typer.echo(f"{machine.serial} is registered; {held} messages are taken in by the gateway")
+
+
+@app.command("dismiss")
+def dismiss_one(number: Annotated[int, typer.Argument(metavar="ID", help="Number from unclaimed.")]) -> None:
+    """Not ours: give up what is held of it; what it says from now on is only counted."""
+    with _sessions(settings.load()).command() as session:
+        given_up = dismiss(session, SHELL, number, SystemClock().now())
+    typer.echo(f"{given_up} messages given up")
 
 
 # ---------------------------------------------------------------------------------------------------------------- helpers

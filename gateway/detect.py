@@ -25,18 +25,19 @@ from domain.readings import Reading
 from domain.store import ingest as store
 from domain.store.ingest import Held
 from domain.store.session import Sessions
+from domain.strangers import Stranger
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Spool
 from gateway.machines import Machines
-from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
+from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Reply, Status
 from gateway.samples import RAW_BYTES
 
 SNAPSHOT_S = 5.0
 """How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
 PENDING_READINGS = 20_000
-"""So many readings wait for SQL in memory; more stay in the spool."""
+"""So many readings, or messages for the quarantine, wait for SQL in memory; more stay in the spool."""
 
 Effect = Callable[[Session], object]
 
@@ -96,12 +97,14 @@ class Detection:
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Fold one chunk; False where there was none, or while too much waits for SQL."""
-        if len(self._effects.readings) >= PENDING_READINGS:
+        if max(len(self._effects.readings), len(self._effects.held)) >= PENDING_READINGS:
             return False
         chunk = self._spool.read(self.position, max_bytes)
         objects, unusable = 0, self.quarantined.total()
         for position, record in self._guard.through(chunk, self._leave_out):
             message = Message.unpack(record)
+            if message.folded:
+                continue
             said = self._decoder.decode(message)
             objects += len(said)
             for decoded in said:
@@ -110,6 +113,31 @@ class Detection:
         self.decoded += max(0, objects - (self.quarantined.total() - unusable))
         self.position = max(self.position, chunk.end)
         return bool(chunk.records)
+
+    @property
+    def strangers(self) -> set[Stranger]:
+        """Who was unknown in what waits to be committed."""
+        return {held.stranger for held in self._effects.held if held.stranger is not None}
+
+    def admit(
+        self,
+        held: Sequence[tuple[int, Message]],
+        registry: Registry,
+        now: datetime,
+        settle: Callable[[Session], None],
+    ) -> None:
+        """Fold what was held of a machine, in the order in which it came, and commit it together with ``settle``.
+
+        Raises UnavailableError: then the same is to be done again; folding it twice changes nothing.
+        """
+        outside, self._decoder.registry = self._decoder.registry, registry
+        try:
+            for number, message in held:
+                for decoded in self._decoder.decode(message):
+                    self._take(f"held:{number}", message, _known(decoded))
+        finally:
+            self._decoder.registry = outside
+        self.flush(now, snapshot=True, settle=settle)
 
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
         """Let the rules notice who is silent; not while there is a backlog."""
@@ -123,8 +151,10 @@ class Detection:
         for serial, at in verified:
             self._found(self._machines.rearm(serial, at))
 
-    def flush(self, now: datetime, *, snapshot: bool = False) -> None:
-        """Commit what waits; with ``snapshot``, or when it is time, with cursor and rule states.
+    def flush(
+        self, now: datetime, *, snapshot: bool = False, settle: Callable[[Session], None] = lambda _session: None
+    ) -> None:
+        """Commit what waits, and ``settle``; with ``snapshot``, or when it is time, with cursor and rule states.
 
         Raises UnavailableError: then everything waits on. An effect that breaks its command is put into quarantine, so that
         it cannot hold up the others.
@@ -132,13 +162,14 @@ class Detection:
         snapshot = snapshot or self._time() >= self._snapshot_at
         moved = snapshot and (self.position != self.committed or bool(self._machines.changed))
         seen = dict(self._machines.seen)
-        if not (moved or seen or self._waiting()):
+        if not (snapshot or seen or self._waiting()):
             return
         dumps = self._machines.dumps() if moved else {}
         place = self._place(self.position)
 
         def keep(session: Session) -> None:
             store.save_seen(session, seen)
+            settle(session)
             if moved:
                 store.save_dumps(session, place, dumps)
                 store.save_cursor(session, self._gateway, place, now)
@@ -151,7 +182,7 @@ class Detection:
             self.committed = self.position
             self._snapshot_at = self._time() + SNAPSHOT_S
 
-    def _take(self, position: int, message: Message, decoded: Decoded) -> None:
+    def _take(self, position: int | str, message: Message, decoded: Decoded) -> None:
         if isinstance(decoded, Reading):
             try:
                 findings = self._machines.fold(decoded)
@@ -185,12 +216,12 @@ class Detection:
         self._hold(position, message, Quarantined(Reason.INTERNAL, why, message.payload[:RAW_BYTES]))
         self._snapshot_at = self._time()
 
-    def _hold(self, position: int, message: Message, item: Quarantined) -> None:
+    def _hold(self, position: int | str, message: Message, item: Quarantined) -> None:
         self.quarantined[item.reason.value] += 1
         self._effects.held.append(quarantine.of_message(self._place(position), message, item))
 
-    def _place(self, position: int) -> str:
-        return f"{self._spool.id}:{position:020d}"
+    def _place(self, position: int | str) -> str:
+        return position if isinstance(position, str) else f"{self._spool.id}:{position:020d}"
 
     def _waiting(self) -> bool:
         effects = self._effects
@@ -264,6 +295,13 @@ def _alone(session: Session, label: str, effect: Effect, now: datetime) -> Held 
             serial=None,
         )
     return None
+
+
+def _known(decoded: Decoded) -> Decoded:
+    """What is unknown although its machine is registered is poison: it must not come to be held as a stranger's again."""
+    if isinstance(decoded, Quarantined) and decoded.stranger is not None:
+        return replace(decoded, reason=Reason.UNKNOWN_TOPIC, raw=decoded.raw[:RAW_BYTES], stranger=None)
+    return decoded
 
 
 def _as_the_machine_said(reading: Reading) -> Reading:

@@ -65,7 +65,7 @@ def guarded_broker() -> Iterator[GuardedMosquitto]:
     except ServerMissingError as error:
         do_without("mosquitto", error)
     with server:
-        listener = Role("listener", read=(wire.UP_FILTER, "$SYS/broker/#"))
+        listener = Role("listener", read=(wire.UP_FILTER,))
         with server.control() as control:
             control.save_role(listener)
             roles = [{"rolename": listener.name}]
