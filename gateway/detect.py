@@ -151,9 +151,7 @@ class Detection:
         for serial, at in verified:
             self._found(self._machines.rearm(serial, at))
 
-    def flush(
-        self, now: datetime, *, snapshot: bool = False, settle: Callable[[Session], None] = lambda _session: None
-    ) -> None:
+    def flush(self, now: datetime, *, snapshot: bool = False, settle: Callable[[Session], None] | None = None) -> None:
         """Commit what waits, and ``settle``; with ``snapshot``, or when it is time, with cursor and rule states.
 
         Raises UnavailableError: then everything waits on. An effect that breaks its command is put into quarantine, so that
@@ -162,14 +160,15 @@ class Detection:
         snapshot = snapshot or self._time() >= self._snapshot_at
         moved = snapshot and (self.position != self.committed or bool(self._machines.changed))
         seen = dict(self._machines.seen)
-        if not (snapshot or seen or self._waiting()):
+        if not (moved or seen or self._waiting() or settle):
             return
         dumps = self._machines.dumps() if moved else {}
         place = self._place(self.position)
 
         def keep(session: Session) -> None:
             store.save_seen(session, seen)
-            settle(session)
+            if settle is not None:
+                settle(session)
             if moved:
                 store.save_dumps(session, place, dumps)
                 store.save_cursor(session, self._gateway, place, now)

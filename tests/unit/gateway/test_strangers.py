@@ -9,10 +9,12 @@ import orjson
 import pytest
 from sqlalchemy import select
 
+from cli.main import main
 from domain.clock import from_ms
 from domain.desk.actor import SHELL
 from domain.desk.registry import save_machine
 from domain.desk.strangers import dismiss
+from domain.errors import UnavailableError
 from domain.store import strangers
 from domain.store.tables import EvidenceSample, QuarantineRow, StrangerRow
 from tests.unit.gateway.plant import START, T0, Plant
@@ -246,8 +248,6 @@ def test_poison_among_the_held_is_held_under_its_own_reason(plant: Plant) -> Non
 def test_sql_that_goes_away_in_the_middle_takes_nothing_in_twice_and_nothing_not(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from domain.errors import UnavailableError
-
     plant.samples("NEW-1", range(0, 100, 5), **E4)
     plant.tick(100)
     claim(plant, 100)
@@ -265,3 +265,40 @@ def test_sql_that_goes_away_in_the_middle_takes_nothing_in_twice_and_nothing_not
     assert (plant.held(), found(plant).taken, len(plant.tickets())) == ([], 20, 1)
     assert len(stored(plant)) == 20
     assert plant.count(QuarantineRow) == plant.count(EvidenceSample) == 0
+
+
+def test_strangers_on_the_command_line(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant.send("NEW-1", "birth", {"ts": T0, "model": "SMM-60"}, recv_ms=T0)
+    plant.samples("NEW-1", range(3))
+    plant.samples("NEW-2", range(2))
+    plant.pipeline.ingest([("tele/plug/SENSOR", b"{}", T0 + 5000)])
+    plant.tick(6)
+    monkeypatch.setenv("BREWAIR_DATA_DIR", str(plant.folder))
+
+    def brewair(*arguments: str, status: int | None = None) -> list[str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["admin", "devices", *arguments])
+        assert (ended.value.code or None) == status
+        said = capsys.readouterr()
+        return (said.err if status else said.out).splitlines()
+
+    *lines, summary = map(orjson.loads, brewair("unclaimed", "--json"))
+    assert [(line["name"], line["held"], line["model"]) for line in lines] == [
+        ("plug", 1, ""), ("soymilk/NEW-1", 4, "SMM-60"), ("soymilk/NEW-2", 2, ""),
+    ]  # fmt: skip
+    assert summary == {"summary": True, "state": "waiting", "machines": 3}
+    plug, first, second = (str(line["id"]) for line in lines)
+    assert brewair("dismiss", second) == ["2 messages given up"]
+    assert "decided" in brewair("dismiss", second, status=2)[0]
+    assert "no unclaimed machine" in brewair("claim", "99", "--site", "1", status=2)[0]
+    assert "It speaks as soymilk NEW-1" in brewair("claim", first, "--site", "1", "--serial", "X-1", status=2)[0]
+    assert brewair("claim", first, "--site", "1") == ["NEW-1 is registered; 4 messages are taken in by the gateway"]
+    assert brewair("claim", plug, "--site", "1", "--serial", "TA-1", "--model", "FAU-300")[0].startswith(
+        "TA-1 is registered"
+    )
+    assert brewair("unclaimed") == ["0 machines"]
+    plant.pipeline.refresh_registry()
+    plant.tick(7)
+    assert {found(plant, name).state for name in ("plug", "soymilk/NEW-1")} == {"admitted"}

@@ -795,7 +795,7 @@ def test_an_unclaimed_machine_is_claimed_with_what_it_said_of_itself(site: Porta
     assert sent.headers["location"] == "/equipment/SM-9001"
     with site.sessions.read() as session:
         assert strangers.at_the_door(session) == {"SM-9001"}
-    assert "SM-9001" not in text_of(manager.get("/unclaimed"))
+    assert "serial=SM-9001" not in text_of(manager.get("/unclaimed"))
     assert "SM-9001" in text_of(manager.get("/unclaimed?state=claimed"))
 
 
