@@ -16,7 +16,7 @@ from domain.desk.registry import save_machine
 from domain.desk.strangers import dismiss
 from domain.errors import UnavailableError
 from domain.store import strangers
-from domain.store.tables import EvidenceSample, QuarantineRow, StrangerRow
+from domain.store.tables import DetectorState, EvidenceSample, QuarantineRow, StrangerRow
 from tests.unit.gateway.plant import START, T0, Plant
 
 E4 = {"run_state": "fault", "fault_code": "E4"}
@@ -302,3 +302,16 @@ def test_strangers_on_the_command_line(
     plant.pipeline.refresh_registry()
     plant.tick(7)
     assert {found(plant, name).state for name in ("plug", "soymilk/NEW-1")} == {"admitted"}
+
+
+def test_what_was_taken_in_survives_a_crash_although_its_place_in_the_spool_is_passed(plant: Plant) -> None:
+    plant.samples("NEW-1", range(0, 100, 5))
+    plant.pipeline.detection.flush(START, snapshot=True)
+    claim(plant, 100)
+    plant.pipeline.refresh_registry()
+    plant.tick(101)
+    plant.crash()
+    assert plant.held() == []
+    with plant.sessions.read() as session:
+        kept = session.get(DetectorState, "NEW-1")
+    assert kept is not None, "the rules remember what they will never be told again"
