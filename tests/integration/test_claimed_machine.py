@@ -14,13 +14,14 @@ from domain import wire
 from domain.clock import SystemClock
 from domain.desk.actor import SHELL
 from domain.desk.registry import save_machine
+from domain.desk.strangers import dismiss
 from domain.store import strangers
 from domain.store.tables import StrangerRow, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
 from tests.guarded_broker import GATEWAY_PASSWORD, GuardedMosquitto, connected
 from tests.integration.gateway_fleet import GatewayProcess, now_ms
-from tests.servers import ServerMissingError, do_without, wait_until
-from tests.unit.gateway.plant import prepare
+from tests.servers import PostgreSQL, ServerMissingError, do_without, wait_until
+from tests.unit.gateway.plant import START, T0, Plant, prepare
 
 pytestmark = pytest.mark.integration
 SERIAL, BEFORE, AFTER, STEP_MS = "NEW-1", 500, 100, 1000
@@ -98,3 +99,28 @@ def test_all_that_a_machine_said_before_and_while_it_was_claimed_is_stored_and_j
     assert (row.beyond, row.held, row.taken) == (0, 0, row.heard)
     assert row.heard >= BEFORE
     sessions.engine.dispose()
+
+
+def test_postgresql_holds_admits_and_gives_up_as_sqlite_does(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    plant = Plant(tmp_path, prepare(postgresql.fresh_database()))
+    plant.samples("NEW-1", range(0, 100, 5))
+    plant.samples("NEW-2", range(0, 100, 5))
+    plant.pipeline.ingest([("tele/plug/SENSOR", b"{}", T0)])
+    plant.tick(101)
+    form = {"serial": "NEW-1", "type": "soymilk", "model": "SMM-60", "site_id": "1"}
+    with plant.sessions.command() as session:
+        save_machine(session, SHELL, form, START)
+        second = next(row for row in strangers.known(session) if row.serial == "NEW-2")
+        assert dismiss(session, SHELL, second.id, START) == 20
+    plant.pipeline.refresh_registry()
+    plant.tick(102)
+    with plant.sessions.read() as session:
+        found = {
+            row.name: (row.state, row.held, row.taken, row.dismissed) for row in session.scalars(select(StrangerRow))
+        }
+    assert found == {
+        "soymilk/NEW-1": ("admitted", 0, 20, 0), "soymilk/NEW-2": ("dismissed", 0, 0, 20), "plug": ("waiting", 1, 0, 0),
+    }  # fmt: skip
+    plant.pipeline.drain()
+    assert len(plant.telemetry.range("NEW-1", "soymilk", T0, T0 + 100_000)) == 20
+    plant.sessions.engine.dispose()

@@ -315,3 +315,17 @@ def test_what_was_taken_in_survives_a_crash_although_its_place_in_the_spool_is_p
     with plant.sessions.read() as session:
         kept = session.get(DetectorState, "NEW-1")
     assert kept is not None, "the rules remember what they will never be told again"
+
+
+def test_what_waits_for_sql_is_bounded_and_the_rest_stays_in_the_spool(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.detect.PENDING_READINGS", 5)
+    plant.samples("NEW-1", range(20))
+    assert not plant.pipeline.detection.caught_up
+    for at_s in range(20, 25):
+        plant.tick(at_s)
+        plant.pipeline.ingest([])
+    plant.tick(25)
+    assert plant.pipeline.detection.caught_up
+    assert found(plant).held == 20
