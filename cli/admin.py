@@ -11,20 +11,20 @@ from pathlib import Path
 import typer
 from sqlalchemy.orm import Session
 
+from cli import devices
 from domain import settings
 from domain.clock import SystemClock
 from domain.desk import csv_import, registry
-from domain.desk.actor import Actor
+from domain.desk.actor import SHELL
 from domain.errors import InvalidError, NotFoundError, RefusedError
 from domain.store import schema
 from domain.store.queries import registry as query
 from domain.store.session import Sessions, open_engine
-from domain.tickets.states import Role
 from portal.auth import hash_password
 
 app = typer.Typer(help="People and equipment: the first administrator, imports, passwords.", no_args_is_help=True)
+app.add_typer(devices.app, name="devices")
 
-SHELL = Actor("command line", frozenset((Role.ADMIN,)))
 SHORTEST_PASSWORD = 10
 BROKEN_FILE = 1
 

@@ -31,6 +31,7 @@ from gateway.messages import Message
 from gateway.service import DROPPED, STORED
 
 app = typer.Typer(help="Check the settings and everything they name.")
+SETUP = "run brewair admin devices setup (mosquitto/README.md)"
 ROOM_BYTES = 1 << 30
 WAITING_SHARE = 0.7
 LATE = timedelta(minutes=10)
@@ -254,20 +255,20 @@ def _rights(settings: Settings) -> str:
         if not probe.may_hear_machines():
             raise Problem(
                 "the broker does not let us hear machines",
-                "give the gateway's user 'topic read brewair/v1/+/+/+/up/#' (mosquitto/acl)",
+                f"give the gateway its role: {SETUP}; on another broker the right to read brewair/v1/+/+/+/up/#",
             )
         allowed = probe.may_command_machines()
         if allowed is False:
             raise Problem(
                 "the broker does not let us send commands to machines",
-                "give the gateway's user 'topic write brewair/v1/+/+/+/down/#' (mosquitto/acl)",
+                f"give the gateway its role: {SETUP}; on another broker the right to write brewair/v1/+/+/+/down/#",
             )
         span = probe.round_trip()
         commands = "commands may be sent" if allowed else "whether commands may be sent MQTT 3.1.1 does not say"
         if span is None:
             raise Doubt(
                 f"{commands}; no message came back",
-                "to let doctor try it, give the gateway's user 'topic readwrite brewair/doctor/#' (mosquitto/acl)",
+                f"to let doctor try it, {SETUP}; on another broker the right to read and write brewair/doctor/#",
             )
         return f"machines may be heard, {commands}, a message came back after {span * 1000:.0f} ms"
 

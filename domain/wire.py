@@ -14,6 +14,7 @@ ROOT = "brewair/v1"
 SHARDS = 16
 UP_FILTER = f"{ROOT}/+/+/+/up/#"
 _SHARD = re.compile(rf"{ROOT}/(\d\d)/")
+DOWN_FILTER = f"{ROOT}/+/+/+/down/#"
 SERIAL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 FOREIGN_SHARD = 0
 """Whose gateway hears the topics of all foreign conventions, which name no shard, and does what is done once for all."""

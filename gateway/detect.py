@@ -25,6 +25,7 @@ from domain.readings import Reading
 from domain.store import ingest as store
 from domain.store.ingest import Held
 from domain.store.session import Sessions
+from domain.strangers import Stranger
 from gateway.core import library as core
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
@@ -32,13 +33,13 @@ from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Spool, body_at
 from gateway.leases import Leases
 from gateway.machines import Machines
-from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Reply, Status
+from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Reply, Status
 from gateway.samples import RAW_BYTES
 
 SNAPSHOT_S = 5.0
 """How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
 PENDING_READINGS = 20_000
-"""So many readings wait for SQL in memory; more stay in the spool."""
+"""So many readings, or messages for the quarantine, wait for SQL in memory; more stay in the spool."""
 PENDING_BYTES = 64 << 20
 """So much of the spool is folded before SQL has taken the consequences."""
 
@@ -107,7 +108,8 @@ class Detection:
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Fold one chunk; False where there was none, or while too much waits for SQL."""
-        if len(self._effects.readings) >= PENDING_READINGS or self.position - self._effects.position >= PENDING_BYTES:
+        waiting = max(len(self._effects.readings), len(self._effects.held))
+        if waiting >= PENDING_READINGS or self.position - self._effects.position >= PENDING_BYTES:
             return False
         if self._machines.compiled and not self._guard.careful(self.position):
             begin, buffer = self._spool.read_raw(self.position, max_bytes)
@@ -137,10 +139,38 @@ class Detection:
     def _fold_here(self, position: int, record: bytes, done: int = 0) -> None:
         """One message, of which the first ``done`` samples are folded already."""
         message, unusable = Message.unpack(record), self.quarantined.total()
+        if message.folded:
+            return
         said = self._decoder.decode(message)[done:]
         for decoded in said:
             self._take(position, message, decoded)
         self.decoded += max(0, len(said) - (self.quarantined.total() - unusable))
+
+    @property
+    def strangers(self) -> set[Stranger]:
+        """Who was unknown in what waits to be committed."""
+        return {held.stranger for held in self._effects.held if held.stranger is not None}
+
+    def admit(
+        self,
+        held: Sequence[tuple[int, Message]],
+        registry: Registry,
+        now: datetime,
+        settle: Callable[[Session], None],
+    ) -> None:
+        """Fold what was held of a machine, in the order in which it came, and commit it together with ``settle``.
+
+        Raises UnavailableError: then the same is to be done again; folding it twice changes nothing.
+        """
+        outside, self._decoder.registry = self._decoder.registry, registry
+        try:
+            for number, message in held:
+                for decoded in self._decoder.decode(message):
+                    self._take(f"held:{number}", message, _known(decoded))
+        finally:
+            self._decoder.registry = outside
+            self._machines.settle()
+        self.flush(now, snapshot=True, settle=settle)
 
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
         """Let the rules notice who is silent; not while there is a backlog."""
@@ -154,8 +184,8 @@ class Detection:
         for serial, at in verified:
             self._found(self._machines.rearm(serial, at))
 
-    def flush(self, now: datetime, *, snapshot: bool = False) -> None:
-        """Commit what waits; with ``snapshot``, or when it is time, with cursor and rule states.
+    def flush(self, now: datetime, *, snapshot: bool = False, settle: Callable[[Session], None] | None = None) -> None:
+        """Commit what waits, and ``settle``; with ``snapshot``, or when it is time, with cursor and rule states.
 
         Raises UnavailableError: then everything waits on. An effect that breaks its command is put into quarantine, so that
         it cannot hold up the others.
@@ -164,7 +194,7 @@ class Detection:
         moved = snapshot and (self.position != self.committed or self._machines.changed)
         self._machines.listen()
         seen = dict(self._machines.seen)
-        if not (moved or seen or self._waiting()):
+        if not (moved or seen or self._waiting() or settle):
             return
         dumps = self._machines.dumps() if moved else {}
         place = self._place(self.position)
@@ -172,6 +202,8 @@ class Detection:
         def keep(session: Session) -> None:
             self._leases.check(session)
             store.save_seen(session, seen)
+            if settle is not None:
+                settle(session)
             if moved:
                 store.save_dumps(session, place, dumps)
                 store.save_cursor(session, self._spool.id, self.position, now)
@@ -184,7 +216,7 @@ class Detection:
             self.committed = self.position
             self._snapshot_at = self._time() + SNAPSHOT_S
 
-    def _take(self, position: int, message: Message, decoded: Decoded) -> None:
+    def _take(self, position: int | str, message: Message, decoded: Decoded) -> None:
         if isinstance(decoded, Reading):
             try:
                 findings = self._machines.fold(decoded)
@@ -218,12 +250,12 @@ class Detection:
         self._hold(position, message, Quarantined(Reason.INTERNAL, why, message.payload[:RAW_BYTES]))
         self._snapshot_at = self._time()
 
-    def _hold(self, position: int, message: Message, item: Quarantined) -> None:
+    def _hold(self, position: int | str, message: Message, item: Quarantined) -> None:
         self.quarantined[item.reason.value] += 1
         self._effects.held.append(quarantine.of_message(self._place(position), message, item))
 
-    def _place(self, position: int) -> str:
-        return f"{self._spool.id}:{position:020d}"
+    def _place(self, position: int | str) -> str:
+        return position if isinstance(position, str) else f"{self._spool.id}:{position:020d}"
 
     def _waiting(self) -> bool:
         effects = self._effects
@@ -277,8 +309,8 @@ class Detection:
                 position = max(chunk.end, begin + 1)
 
     def _readings(self, records: Iterable[bytes]) -> Iterator[Reading]:
-        for record in records:
-            said = self._decoder.decode(Message.unpack(record))
+        for message in map(Message.unpack, records):
+            said = () if message.folded else self._decoder.decode(message)
             yield from (_as_the_machine_said(one) for one in said if isinstance(one, Reading))
 
     def _one_by_one(self, now: datetime) -> Iterator[tuple[str, Effect]]:
@@ -324,6 +356,13 @@ def _alone(session: Session, label: str, effect: Effect, now: datetime) -> Held 
             serial=None,
         )
     return None
+
+
+def _known(decoded: Decoded) -> Decoded:
+    """What is unknown although its machine is registered is poison: it must not come to be held as a stranger's again."""
+    if isinstance(decoded, Quarantined) and decoded.stranger is not None:
+        return replace(decoded, reason=Reason.UNKNOWN_TOPIC, raw=decoded.raw[:RAW_BYTES], stranger=None)
+    return decoded
 
 
 def _as_the_machine_said(reading: Reading) -> Reading:

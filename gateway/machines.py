@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -105,6 +105,7 @@ class Machines:
         self._fleet = core.Fleet() if compiled else None
         self._specs: dict[ModelCard, int | None] = {}
         self._homes: dict[str, _Home] = {}
+        self._at_the_door: Collection[str] = ()
 
     def restore(self, dumps: Mapping[str, dict[str, Any]]) -> None:
         """Begin with the rule states of an earlier life."""
@@ -121,11 +122,15 @@ class Machines:
         self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items()})
         self._asleep |= dumps.keys()
 
-    def use(self, registry: Registry) -> None:
-        """Work with another registry; a machine that became another model goes on with its memory and the new card."""
-        before, self.registry = self.registry, registry
+    def use(self, registry: Registry, *, at_the_door: Collection[str] = ()) -> None:
+        """Work with another registry; a machine that became another model goes on with its memory and the new card.
+
+        What machines ``at_the_door`` say is not for the rules yet: somebody has to look at each message.
+        """
+        before, self.registry, self._at_the_door = self.registry, registry, at_the_door
         for serial in {*self._detectors, *self._homes}:
-            if _nameplate(registry.units.get(serial)) != _nameplate(before.units.get(serial)):
+            moved = _nameplate(registry.units.get(serial)) != _nameplate(before.units.get(serial))
+            if moved or (serial in at_the_door and serial in self._homes):
                 self._move_out(serial)
         self._move_in()
 
@@ -293,8 +298,7 @@ class Machines:
         card = _card(unit)
         if card is None:
             return None
-        if self._fleet is not None and serial in self._homes:
-            memory = self._fleet.lend(serial)
+        if self._fleet is not None and serial in self._homes and (memory := self._fleet.lend(serial)) is not None:
             self._kept[serial] = orjson.dumps(memory)  # should the rules break, it goes on from here
         kept = self._kept.get(serial)
         found = Detector(card, serial) if kept is None else Detector.load(card, serial, orjson.loads(kept))
@@ -309,7 +313,8 @@ class Machines:
             return
         for serial in serials or self.registry.units:
             unit = self.registry.units.get(serial)
-            if unit is None or unit.convention or (not serials and serial in self._homes) or serial in self._detectors:
+            at_home = serial in self._homes and not serials
+            if unit is None or unit.convention or at_home or serial in self._at_the_door:
                 continue
             card = _card(unit)
             if card is None:
@@ -317,10 +322,17 @@ class Machines:
             if card not in self._specs:
                 self._specs[card] = self._spec(self._fleet, card)
             spec = self._specs[card]
+            if spec is None:
+                continue
             topic = wire.up(unit.type, serial, "telemetry")
+            if serial in self._detectors:
+                self._homes[serial] = _Home(topic, spec)  # brought home when this is settled
+                continue
             memory = orjson.loads(self._kept.get(serial, b"null"))
-            if spec is not None and self._fleet.put(serial, topic, spec, interval_s=unit.interval_s, memory=memory):
+            changed = serial in self._changed
+            if self._fleet.put(serial, topic, spec, interval_s=unit.interval_s, memory=memory, changed=changed):
                 self._homes[serial] = _Home(topic, spec)
+                self._changed.discard(serial)
                 self._kept.pop(serial, None)
 
     def _spec(self, fleet: core.Fleet, card: ModelCard) -> int | None:
@@ -334,6 +346,7 @@ class Machines:
             self._kept[serial] = orjson.dumps(self._detectors.pop(serial).dump())
         elif self._fleet is not None and serial in self._homes:
             self._kept[serial] = orjson.dumps(self._fleet.lend(serial))
+            self._changed.add(serial)
         self._homes.pop(serial, None)
 
 

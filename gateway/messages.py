@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -11,23 +11,29 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from domain.readings import Reading
+from domain.strangers import Stranger, speaks_for
 
 _HEAD = struct.Struct("<qBH")
-_RETAINED = 1
+_RETAINED, _FOLDED = 1, 2
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One MQTT message. ``recv_ms`` is business time of receipt; ``retained`` ones are news of the past."""
+    """One MQTT message. ``recv_ms`` is business time of receipt; ``retained`` ones are news of the past.
+
+    ``folded``: the rules have had it already, it is in the spool once more for the telemetry store alone.
+    """
 
     topic: str
     payload: bytes
     recv_ms: int
     retained: bool = False
+    folded: bool = False
 
     def pack(self) -> bytes:
         """The message as a record of the spool."""
         topic = self.topic.encode("utf-8", "surrogateescape")
-        return _HEAD.pack(self.recv_ms, _RETAINED if self.retained else 0, len(topic)) + topic + self.payload
+        flags = self.retained * _RETAINED | self.folded * _FOLDED
+        return _HEAD.pack(self.recv_ms, flags, len(topic)) + topic + self.payload
 
     @classmethod
     def unpack(cls, record: bytes) -> Message:
@@ -35,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         recv_ms, flags, length = _HEAD.unpack_from(record)
         head = _HEAD.size + length
         topic = record[_HEAD.size : head].decode("utf-8", "surrogateescape")
-        return cls(topic, record[head:], recv_ms, bool(flags & _RETAINED))
+        return cls(topic, record[head:], recv_ms, bool(flags & _RETAINED), bool(flags & _FOLDED))
 
 
 class Reason(StrEnum):
@@ -57,10 +63,11 @@ class Reason(StrEnum):
 
 
 class Unusable(Exception):
-    """This object cannot be used; ``reason`` is for programs, the text for people."""
+    """This object cannot be used; ``reason`` is for programs, the text for people. ``stranger`` is who said it, where the
+    reason is that nobody knows them."""
 
-    def __init__(self, reason: Reason, explanation: str) -> None:
-        self.reason, self.explanation = reason, explanation
+    def __init__(self, reason: Reason, explanation: str, stranger: Stranger | None = None) -> None:
+        self.reason, self.explanation, self.stranger = reason, explanation, stranger
         super().__init__(explanation)
 
 
@@ -73,6 +80,7 @@ class Quarantined:
     raw: bytes
     serial: str | None = None
     part: int = 0
+    stranger: Stranger | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +160,16 @@ class Registry:
             {(unit.convention, unit.topic): unit for unit in known if unit.convention},
             neighbours,
         )
+
+    def without(self, serials: Collection[str]) -> Registry:
+        """The same without some machines."""
+        inside = (unit for unit in self.units.values() if unit.serial not in serials)
+        return Registry.of(inside, self.neighbours) if serials else self
+
+    def owners(self, stranger: Stranger) -> set[str]:
+        """Serials of the machines that a stranger is, now that they are registered."""
+        if stranger.convention:
+            named = (unit for unit in self.bound.values() if unit.convention == stranger.convention)
+            return {unit.serial for unit in named if speaks_for(stranger.name, unit.topic)}
+        unit = self.units.get(stranger.serial)
+        return {unit.serial} if unit is not None and unit.type == stranger.type else set()

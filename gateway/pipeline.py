@@ -3,7 +3,7 @@
     receive → accept (spool, fdatasync) → acknowledge          depends on the spool alone
               └─ store    spool → telemetry → checkpoint       waits while the time-series store is away
               └─ detect   spool → rules → tickets → cursor     waits while SQL is away
-    tick: silence, deadlines, running tests, commands, replays, freeing the spool
+    tick: silence, deadlines, running tests, commands, replays, claimed machines, freeing the spool
 
 A program drives the three in threads (``service.py``); a simulation or a journey drives them in turn with ``ingest``.
 """
@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
 
 from domain import wire
@@ -24,6 +25,7 @@ from domain.desk.verification import judge_running
 from domain.desk.watch import WATCHES
 from domain.errors import UnavailableError
 from domain.store import ingest as sql
+from domain.store import strangers
 from domain.store.session import Sessions
 from domain.telemetry.port import RAW_RETENTION, RefusedPoint, Telemetry
 from gateway.adapters.registry import ADAPTERS
@@ -98,6 +100,7 @@ class Pipeline:
             guard=self._guards[1],
             compiled=compiled,
         )
+        self._door: frozenset[str] = frozenset()
         self._accepting = threading.Lock()
         self._wall = SystemClock()
         self._loaded = False
@@ -164,6 +167,7 @@ class Pipeline:
         if self._wall.monotonic() >= self._registry_due:
             self.refresh_registry()
         self._replay(now)
+        self._admit(now)
         self.detection.silence(now, self.listening_since)
         since, self._rearmed_until = self._rearmed_until or now, now
         self.detection.rearm(since, now)
@@ -179,16 +183,23 @@ class Pipeline:
         self._forget(now)
 
     def refresh_registry(self) -> None:
-        """Read the registered machines again; the next time is the later the longer it took."""
+        """Read the registered machines again; the next time is the later the longer it took.
+
+        A machine of which something is held stays at the door until that is taken in.
+        """
         began = self._wall.monotonic()
         with self._sessions.read() as session:
             registry = registry_of(sql.machines(session), self._shards, self._zone)
             arrived = registry.units.keys() - self.registry.units.keys() if self._loaded else ()
             dumps = sql.detector_dumps(session, arrived)
+            claimed = strangers.at_the_door(session)
         self.registry = registry
+        unwritten = (registry.owners(stranger) for stranger in self.detection.strangers)
+        self._door = (claimed & registry.units.keys()).union(*unwritten)
+        self._for_rules.registry = registry.without(self._door)
+        self._for_store.registry = registry
         self.machines.adopt(dumps)
-        self._for_rules.registry = self._for_store.registry = self.registry
-        self.machines.use(self.registry)
+        self.machines.use(self.registry, at_the_door=self._door)
         ended = self._wall.monotonic()
         self._registry_due = ended + max(REGISTRY_EVERY_S, REGISTRY_REST * (ended - began))
         self._next_look = ended + max(LOOK_EVERY_S, REGISTRY_REST * (ended - began))
@@ -244,6 +255,24 @@ class Pipeline:
             self.accept([message for _, message in wanted])
             quarantine.replayed(self._sessions, [number for number, _ in wanted], now)
             log.info("replayed", messages=len(wanted))
+
+    def _admit(self, now: datetime) -> None:
+        """Take in what was held of machines that are registered now, and only then what they say now.
+
+        As long as a machine is at the door, what it says is held behind the rest. Everything up to here is written first, so
+        that after the last of it nothing is missing, and nothing comes too late for the rules.
+        """
+        if not self._door:
+            return
+        self.detection.flush(now)
+        for serial in sorted(self._door):
+            held = quarantine.held_of(self._sessions, serial)
+            if held:
+                self.accept([msgspec.structs.replace(message, folded=True) for _, message in held])
+                settle = partial(strangers.admitted, serial=serial, ids=[number for number, _ in held], now=now)
+                self.detection.admit(held, self.registry, now, settle)
+                log.info("admitted", serial=serial, messages=len(held))
+        self.refresh_registry()
 
     def _forget(self, now: datetime) -> None:
         behind = min(self.writer.position, self.detection.committed)

@@ -159,5 +159,8 @@ def on_time(readings: Sequence[Reading], recv_ms: int) -> list[Reading]:
 
 
 def held(unusable: Unusable, payload: bytes, serial: str | None, part: int = 0) -> Quarantined:
-    """What goes into quarantine."""
+    """What goes into quarantine; of a stranger's message everything, as it can be used when the stranger is registered."""
+    if unusable.stranger is not None:
+        whole = payload[: wire.MAX_PAYLOAD_BYTES + 1]
+        return Quarantined(unusable.reason, unusable.explanation, whole, serial, part, unusable.stranger)
     return Quarantined(unusable.reason, unusable.explanation, payload[:RAW_BYTES], serial, part)

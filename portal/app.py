@@ -40,6 +40,7 @@ from portal.pages import (
     stream,
     tickets,
     today,
+    unclaimed,
 )
 from portal.render import STATIC, Assets, renderer_for
 
@@ -59,6 +60,7 @@ PAGES: tuple[ModuleType, ...] = (
     people,
     imports,
     quarantine,
+    unclaimed,
 )
 """One module per noun; each has a ``router``."""
 

@@ -421,13 +421,14 @@ def _typed(value: object) -> str:
     return "" if value is None else value.isoformat() if isinstance(value, date) else str(value)
 
 
-def edit_view(session: Session, user: User, form: Form, serial: str = "") -> EditView:
-    """The form with its choices."""
+def edit_view(session: Session, user: User, form: Form, serial: str = "", equipment_type: str = "") -> EditView:
+    """The form with its choices; of a known ``equipment_type`` only its models."""
+    kinds = [EQUIPMENT[equipment_type]] if equipment_type in EQUIPMENT else EQUIPMENT.values()
     may_see = user.may(Permission.SEE_CUSTOMERS)
     return EditView(
         form=form,
         serial=serial,
-        models=tuple((kind, tuple(kind.cards.values())) for kind in EQUIPMENT.values()),
+        models=tuple((kind, tuple(kind.cards.values())) for kind in kinds),
         sites=tuple(
             (str(site.id), f"{site.name} · {site.customer.name}" if may_see else site.name)
             for site in registry.sites(session, limit=MOST_SITES)

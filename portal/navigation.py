@@ -32,6 +32,7 @@ NAVIGATION: tuple[NavigationItem, ...] = (
     NavigationItem("/customers", _("Customers and sites"), "building", P.SEE_CUSTOMERS, _("Records")),
     NavigationItem("/people", _("People"), "people", P.SEE_PEOPLE, _("Records")),
     NavigationItem("/quarantine", _("Quarantine"), "quarantine", P.SEE_QUARANTINE, _("Operations")),
+    NavigationItem("/unclaimed", _("Unclaimed"), "inbox", P.SEE_QUARANTINE, _("Operations")),
     NavigationItem("/gallery", _("Component gallery"), "palette", P.SEE_GALLERY, _("Operations")),
 )
 

@@ -8,7 +8,7 @@ from domain.clock import to_ms
 from domain.desk.intake import open_from_finding
 from domain.findings import Finding, Kind, Severity
 from domain.readings import Reading, Value
-from domain.store.tables import Customer, Equipment, EquipmentStatus, QuarantineRow, Site
+from domain.store.tables import Customer, Equipment, EquipmentStatus, QuarantineRow, Site, StrangerRow
 from domain.telemetry.sqlite import SqliteTelemetry
 from tests.portal_site import NOW, PortalSite
 
@@ -70,6 +70,7 @@ def enrich(site: PortalSite) -> None:
                     payload=payload, reason=reason, explanation=why, serial=None, state="held",
                 )
             )  # fmt: skip
+        session.add_all(strangers())
     with site.sessions.command() as session:
         open_from_finding(session, THIRST, NOW - timedelta(minutes=6))
     write(site, COLD, "soymilk", {"run_state": "heating", "power_w": 41.0, "voltage_v": 381.2, "temp_c": 23.4})
@@ -112,6 +113,29 @@ POISON = (
     ),
     ("unknown_topic", "tele/kitchen\u202e/STATE", bytes(range(64)) + b"\xff\xfe\x00", "no convention has this topic"),
 )
+
+
+def strangers() -> list[StrangerRow]:
+    """Machines that nobody has registered: native, foreign with more than is held, dismissed, taken in, and all others."""
+    lines: tuple[tuple[str, str, str, str, str, int, int, int], ...] = (
+        ("", "soymilk/SM-9001", "SM-9001", "soymilk", "waiting", 501, 501, 0),
+        ("tasmota", "canteen-plug", "", "", "waiting", 101_250, 100_000, 1_250),
+        ("sparkplug", "blue-sky/canteen-3/edge-7/soy-milk-machine-with-a-long-name", "", "", "waiting", 7, 7, 0),
+        ("", "soymilk/SM-9404", "SM-9404", "soymilk", "dismissed", 12, 0, 0),
+        ("", f"soymilk/{NEW}", NEW, "soymilk", "admitted", 40, 0, 0),
+        ("", "", "", "", "waiting", 33, 0, 33),
+    )
+    return [
+        StrangerRow(
+            convention=convention, name=name, serial=serial, type=kind, model="SMM-60" if serial == "SM-9001" else "",
+            fw="1.4.2" if serial == "SM-9001" else "", state=state, first_heard_at=NOW - timedelta(hours=30),
+            last_heard_at=NOW - timedelta(minutes=3), heard=heard, held=held, held_bytes=held * 160, beyond=beyond,
+            dismissed=12 if state == "dismissed" else 0, taken=40 if state == "admitted" else 0,
+            machine=NEW if state == "admitted" else None,
+            handled_at=NOW - timedelta(hours=1) if state in ("dismissed", "admitted") else None,
+        )
+        for convention, name, serial, kind, state, heard, held, beyond in lines
+    ]  # fmt: skip
 
 
 def write(site: PortalSite, serial: str, kind: str, values: dict[str, Value], *, count: int = 120) -> None:

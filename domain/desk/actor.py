@@ -18,6 +18,8 @@ class Actor:
 
 
 SYSTEM = Actor("brewair", frozenset((Role.SYSTEM,)))
+SHELL = Actor("command line", frozenset((Role.ADMIN,)))
+"""Whoever may run ``brewair`` on the server."""
 
 
 def actor_of(person: Person) -> Actor:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from domain.catalogue.registry import EQUIPMENT
@@ -19,10 +19,10 @@ from domain.desk.actor import Actor
 from domain.desk.door import journal
 from domain.desk.form import Form, identifier
 from domain.errors import ForbiddenError, InvalidError, NotFoundError
-from domain.store.ingest import HELD, REPLAY
+from domain.store import strangers
 from domain.store.queries import registry as query
 from domain.store.queries import tickets
-from domain.store.tables import Customer, Equipment, LoginSession, Person, QuarantineRow, Site
+from domain.store.tables import Customer, Equipment, LoginSession, Person, Site
 from domain.tickets.states import Role
 from domain.wire import SERIAL
 
@@ -239,8 +239,8 @@ def save_site(session: Session, actor: Actor, form: Form, now: datetime, site_id
 def save_machine(session: Session, actor: Actor, form: Form, now: datetime, serial: str | None = None) -> Equipment:
     """Create a machine at ``site_id``, or change the one with ``serial``; its serial number and type stay for ever.
 
-    What it sent before it was registered is taken out of quarantine. Only an administrator moves it to a demo site.
-    Raises InvalidError, NotFoundError, ForbiddenError.
+    What it sent before it was registered the gateway takes in, before anything that it says afterwards. Only an administrator
+    moves it to a demo site. Raises InvalidError, NotFoundError, ForbiddenError.
     """
     new = serial is None
     row = Equipment(created_at=now) if serial is None else query.machine(session, serial)
@@ -269,23 +269,12 @@ def save_machine(session: Session, actor: Actor, form: Form, now: datetime, seri
             raise ForbiddenError("Only an administrator decides what is a demo site")
         row.site = site
         values["site_id"] = row.site.id
-    rebound = new or after["binding_topic"] != row.binding_topic
+    named = (row.binding_convention, row.binding_topic)
+    rebound = new or (after["binding_convention"], after["binding_topic"]) != named
     _write(session, actor, now, "machine", row, values, new=new)
     if rebound:
-        _replay_what_waited(session, row, now)
+        strangers.claim(session, row, now)
     return row
-
-
-def _replay_what_waited(session: Session, machine: Equipment, now: datetime) -> None:
-    its_own = QuarantineRow.serial == machine.serial
-    if machine.binding_topic:
-        its_own |= QuarantineRow.topic.contains(f"/{machine.binding_topic}/", autoescape=True)
-    session.execute(
-        update(QuarantineRow)
-        .where(QuarantineRow.reason == "unknown_serial", QuarantineRow.state == HELD, its_own)
-        .values(state=REPLAY, handled_at=now)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def save_person(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Column, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from domain.store import strangers
 from domain.store.tables import (
     DetectorState,
     DeviceCommand,
@@ -18,9 +19,11 @@ from domain.store.tables import (
     QuarantineRow,
     Site,
     SpoolCursor,
+    StrangerRow,
     Ticket,
     UtcDateTime,
 )
+from domain.strangers import Stranger
 
 HELD, REPLAY, REPLAYED, DROPPED = "held", "replay", "replayed", "dropped"
 """States of a quarantine row. ``replay`` is a wish that the gateway fulfils at its next tick."""
@@ -72,6 +75,9 @@ class Held:
     reason: str
     explanation: str
     serial: str | None
+    retained: bool = False
+    stranger: Stranger | None = None
+    """Who said it, where it is held because nobody knows them."""
 
 
 def database_time(session: Session) -> datetime | None:
@@ -163,7 +169,8 @@ def _write(session: Session, table: type[Any], rows: Sequence[dict[str, Any]], p
 
 
 def hold(session: Session, held: Sequence[Held]) -> None:
-    """Put things into quarantine, each once for ever, and no more than ``HELD_PER_SERIAL`` of a machine."""
+    """Put things into quarantine, each once for ever; of a machine's poison no more than ``HELD_PER_SERIAL``, and of what
+    strangers say as much as ``strangers`` keeps."""
     positions = sorted({one.position for one in held})
     known: set[tuple[str, int]] = set()
     for start in range(0, len(positions), AT_ONCE):
@@ -173,12 +180,21 @@ def hold(session: Session, held: Sequence[Held]) -> None:
             )
         )
         known.update((position, part) for position, part in rows)
-    room = _room(session, {one.serial for one in held})
+    room = _room(session, {one.serial for one in held if one.stranger is None})
+    keeper = strangers.Keeper(session, [one.stranger for one in held if one.stranger is not None])
     for one in held:
-        if (one.position, one.part) in known or room[one.serial] <= 0:
+        if (one.position, one.part) in known:
             continue
         known.add((one.position, one.part))
-        room[one.serial] -= 1
+        who: StrangerRow | None = None
+        if one.stranger is not None:
+            who = keeper.room(one)
+            if who is None:
+                continue
+        elif room[one.serial] <= 0:
+            continue
+        else:
+            room[one.serial] -= 1
         session.add(
             QuarantineRow(
                 spool_position=one.position,
@@ -190,6 +206,8 @@ def hold(session: Session, held: Sequence[Held]) -> None:
                 explanation=one.explanation.encode("utf-8", "replace").decode().replace("\0", "\ufffd"),
                 serial=one.serial,
                 state=HELD,
+                retained=one.retained,
+                stranger_id=None if who is None else who.id,
             )
         )
 
@@ -199,6 +217,7 @@ def _room(session: Session, serials: set[str | None]) -> dict[str | None, int]:
         select(QuarantineRow.serial, func.count())
         .where(
             QuarantineRow.state == HELD,
+            QuarantineRow.stranger_id.is_(None),
             or_(QuarantineRow.serial.in_([s for s in serials if s is not None]), QuarantineRow.serial.is_(None)),
         )
         .group_by(QuarantineRow.serial)
@@ -212,8 +231,9 @@ def _room(session: Session, serials: set[str | None]) -> dict[str | None, int]:
 def quarantine(
     session: Session, *, state: str = HELD, reason: str = "", serial: str = "", limit: int = 500
 ) -> list[QuarantineRow]:
-    """Quarantined things, the latest first."""
-    query = select(QuarantineRow).where(QuarantineRow.state == state).order_by(QuarantineRow.id.desc()).limit(limit)
+    """Quarantined things, the latest first; what waits to be replayed in the order in which it came."""
+    order = QuarantineRow.id if state == REPLAY else QuarantineRow.id.desc()
+    query = select(QuarantineRow).where(QuarantineRow.state == state).order_by(order).limit(limit)
     if reason:
         query = query.where(QuarantineRow.reason == reason)
     if serial:
@@ -235,6 +255,9 @@ def settle(session: Session, ids: Iterable[int], state: str, now: datetime) -> i
     for number in ids:
         row = session.get(QuarantineRow, number)
         if row is not None and row.state in (HELD, REPLAY) and row.state != state:
+            who = session.get(StrangerRow, row.stranger_id) if row.stranger_id and row.state == HELD else None
+            if who is not None:
+                strangers.released(who, row, dropped=state == DROPPED)
             row.state, row.handled_at, changed = state, now, changed + 1
     return changed
 

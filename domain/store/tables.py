@@ -358,6 +358,34 @@ class QuarantineRow(Base):
     serial: Mapped[str | None] = mapped_column(String(64), index=True)
     state: Mapped[str] = mapped_column(String(16), default="held", index=True)
     handled_at: Mapped[datetime | None]
+    retained: Mapped[bool] = mapped_column(default=False)
+    stranger_id: Mapped[int | None] = mapped_column(ForeignKey("stranger.id"), index=True)
+
+
+class StrangerRow(Base):
+    """Somebody who speaks and is not registered: what was heard of it, and how much of that is held in ``quarantine``."""
+
+    __tablename__ = "stranger"
+    __table_args__ = (UniqueConstraint("convention", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    convention: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(200))
+    serial: Mapped[str] = mapped_column(String(64), default="")
+    type: Mapped[str] = mapped_column(String(32), default="")
+    model: Mapped[str] = mapped_column(Text, default="")
+    fw: Mapped[str] = mapped_column(Text, default="")
+    first_heard_at: Mapped[datetime]
+    last_heard_at: Mapped[datetime]
+    position: Mapped[str] = mapped_column(String(64), default="")
+    state: Mapped[str] = mapped_column(String(16), default="waiting", index=True)
+    machine: Mapped[str | None] = mapped_column(String(64), index=True)
+    handled_at: Mapped[datetime | None]
+    heard: Mapped[int] = mapped_column(default=0)
+    held: Mapped[int] = mapped_column(default=0)
+    held_bytes: Mapped[int] = mapped_column(default=0)
+    beyond: Mapped[int] = mapped_column(default=0)
+    taken: Mapped[int] = mapped_column(default=0)
+    dismissed: Mapped[int] = mapped_column(default=0)
 
 
 class Notice(Base):

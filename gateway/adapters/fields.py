@@ -9,6 +9,7 @@ from typing import Any
 
 from domain import wire
 from domain.readings import Reading, Value
+from domain.strangers import Stranger
 from gateway import samples
 from gateway.messages import Decoded, Message, Reason, Unit, Unusable
 
@@ -126,4 +127,6 @@ def a_list(given: Any, what: str) -> list[Any]:
 
 def stranger(convention: str, name: str) -> Unusable:
     """Nobody has registered a machine of this foreign name."""
-    return Unusable(Reason.UNKNOWN_SERIAL, f"no machine is bound to the {convention} topic {name}")
+    return Unusable(
+        Reason.UNKNOWN_SERIAL, f"no machine is bound to the {convention} topic {name}", Stranger(convention, name)
+    )

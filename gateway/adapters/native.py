@@ -25,6 +25,7 @@ class NativeAdapter:
 
     convention = ""
     filters = (wire.UP_FILTER,)
+    commands = (wire.DOWN_FILTER,)
 
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
         """Telemetry, events, births, states and replies."""

@@ -42,6 +42,11 @@ class Adapter(Protocol):
         """MQTT filters to subscribe to."""
         ...
 
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """MQTT filters of what ``command`` publishes; a gateway's account may write these and no others."""
+        ...
+
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
         """What the message says, or None where its topic is not of this convention.
 
@@ -56,6 +61,8 @@ class Adapter(Protocol):
 
 class Deaf:
     """For conventions in which the gateway has nothing to say to a machine."""
+
+    commands: tuple[str, ...] = ()
 
     def command(self, unit: Unit, command: Command) -> Publication | None:
         """No command is offered."""

@@ -57,6 +57,7 @@ class ShellyAdapter:
 
     convention = "shelly"
     filters = ("+/events/rpc", "+/online")
+    commands = ("+/rpc",)
 
     def __init__(self) -> None:
         self._bindings = Bindings(self.convention, levels=1)

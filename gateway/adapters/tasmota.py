@@ -15,6 +15,7 @@ from domain.catalogue.common import PHASES
 from domain.clock import to_ms
 from domain.readings import Reading
 from gateway import samples
+from gateway.adapters.fields import stranger
 from gateway.adapters.port import Command, Publication
 from gateway.messages import Decoded, Message, Reason, Registry, Status, Unit, Unusable
 
@@ -48,6 +49,7 @@ class TasmotaAdapter:
 
     convention = "tasmota"
     filters = ("tele/+/SENSOR", "tele/+/LWT")
+    commands = ("cmnd/+/TelePeriod", "cmnd/+/Power")
 
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
         """One sample, or a state."""
@@ -56,7 +58,7 @@ class TasmotaAdapter:
             return None
         unit = registry.bound.get((self.convention, parts[1]))
         if unit is None:
-            raise Unusable(Reason.UNKNOWN_SERIAL, f"no machine is bound to the Tasmota topic {parts[1]}")
+            raise stranger(self.convention, parts[1])
         return [_state(unit, message) if parts[2] == "LWT" else _sample(unit, message, strangers)]
 
     def command(self, unit: Unit, command: Command) -> Publication | None:

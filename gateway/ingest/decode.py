@@ -6,10 +6,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from domain import wire
 from domain.readings import Reading
+from domain.strangers import native
 from gateway import samples
 from gateway.adapters.port import Adapter
-from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Unusable
+from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Reply, Status, Unusable
 
 
 class Decoder:
@@ -48,11 +50,11 @@ class Decoder:
 
     def _looked_up(self, message: Message) -> list[Decoded]:
         try:
-            return [self._marked(decoded) for decoded in self._by_convention(message)]
+            return [self._marked(message, decoded) for decoded in self._by_convention(message)]
         except Unusable as unusable:
             if unusable.reason is not Reason.UNKNOWN_SERIAL or not self._refresh():
                 raise
-        return [self._marked(decoded) for decoded in self._by_convention(message)]
+        return [self._marked(message, decoded) for decoded in self._by_convention(message)]
 
     def _by_convention(self, message: Message) -> list[Decoded]:
         for adapter in self._adapters:
@@ -61,12 +63,12 @@ class Decoder:
                 return decoded
         raise Unusable(Reason.UNKNOWN_TOPIC, "no convention has this topic")
 
-    def _marked(self, decoded: Decoded) -> Decoded:
+    def _marked(self, message: Message, decoded: Decoded) -> Decoded:
         if isinstance(decoded, Quarantined):
             return decoded
         unit = self.registry.units.get(decoded.serial)
         if unit is None and self._known_only:
-            raise Unusable(Reason.UNKNOWN_SERIAL, f"no machine {decoded.serial} is registered")
+            raise _unregistered(message, decoded)
         if isinstance(decoded, Birth):
             self.simulated[decoded.serial] = decoded.simulated
         elif isinstance(decoded, Reading) and self.simulated.get(decoded.serial, unit is not None and unit.simulated):
@@ -74,7 +76,18 @@ class Decoder:
         return decoded
 
 
+def _unregistered(message: Message, decoded: Birth | Reading | Reply | Status) -> Unusable:
+    topic = wire.parse_up(message.topic)
+    stranger = None
+    if topic is not None and isinstance(decoded, Birth):
+        stranger = native(topic.type, topic.serial, decoded.model, decoded.fw)
+    elif topic is not None:
+        stranger = native(topic.type, topic.serial)
+    return Unusable(Reason.UNKNOWN_SERIAL, f"no machine {decoded.serial} is registered", stranger)
+
+
 def _serial(topic: str) -> str | None:
     """The serial number that a native topic claims, for people who look for it."""
     parts = topic.split("/")
-    return parts[4][:64] if len(parts) > 4 and parts[4].isprintable() else None
+    native_one = len(parts) > 4 and topic.startswith(f"{wire.ROOT}/") and parts[4].isprintable()
+    return parts[4][:64] if native_one else None

@@ -178,8 +178,10 @@ class NativeReceiver:
     # --- traffic
 
     def _coalesce(self) -> None:
-        """Under load let a little more come together; not when idle, nor when the broker waits for our acknowledgements: MQTT 3.1.1
-        does not say how many messages it sends ahead, but at least as many as the largest read so far had."""
+        """Under load let a little more come together; not when idle, nor when the broker waits for our acknowledgements.
+
+        MQTT 3.1.1 does not say how many messages a broker sends ahead; it is at least the largest read so far.
+        """
         now, enough = self._time(), min(MANY, self._granted // 2) if self._granted else MANY
         self._counted += self._last_read
         if now - self._counted_since >= RATE_OVER_S:

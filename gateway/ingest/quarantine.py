@@ -7,12 +7,16 @@ from datetime import datetime
 
 from domain.clock import from_ms, to_ms
 from domain.store import ingest as store
+from domain.store import strangers
 from domain.store.ingest import Held
 from domain.store.session import Sessions
+from domain.store.tables import QuarantineRow
 from domain.telemetry.port import RefusedPoint
 from gateway.messages import Message, Quarantined, Reason
 
 REPLAYS_AT_ONCE = 1000
+ADMITTED_BYTES = 1 << 20
+"""Of a claimed machine, at one tick."""
 
 
 def of_message(position: str, message: Message, item: Quarantined) -> Held:
@@ -26,6 +30,8 @@ def of_message(position: str, message: Message, item: Quarantined) -> Held:
         reason=item.reason.value,
         explanation=item.explanation,
         serial=item.serial,
+        retained=message.retained,
+        stranger=item.stranger if item.stranger is not None and item.stranger.nameable else None,
     )
 
 
@@ -56,12 +62,20 @@ def wanted_again(sessions: Sessions) -> list[tuple[int, Message]]:
     """
     with sessions.read() as session:
         rows = store.quarantine(session, state=store.REPLAY, limit=REPLAYS_AT_ONCE)
-        return [
-            (row.id, Message(row.topic, row.payload, to_ms(row.received_at))) for row in reversed(rows) if row.topic
-        ]
+        return [(row.id, _message(row)) for row in rows if row.topic]
 
 
 def replayed(sessions: Sessions, ids: list[int], now: datetime) -> None:
     """Mark rows whose messages are in the spool again."""
     with sessions.command() as session:
         store.settle(session, ids, store.REPLAYED, now)
+
+
+def held_of(sessions: Sessions, serial: str) -> list[tuple[int, Message]]:
+    """The next messages that are held of a claimed machine, oldest first, with their row ids."""
+    with sessions.read() as session:
+        return [(row.id, _message(row)) for row in strangers.held_of(session, serial, REPLAYS_AT_ONCE, ADMITTED_BYTES)]
+
+
+def _message(row: QuarantineRow) -> Message:
+    return Message(row.topic, row.payload, to_ms(row.received_at), row.retained)

@@ -39,11 +39,25 @@ def index(
 
 
 @router.get("/equipment/new")
-def new(page: Editor, site: str = "", serial: str = "") -> Response:
-    """The empty form; ``site`` is chosen already, ``serial`` filled in (from the quarantine, say)."""
+def new(
+    page: Editor,
+    site: str = "",
+    serial: str = "",
+    type: str = "",
+    model: str = "",
+    convention: str = "",
+    topic: str = "",
+) -> Response:
+    """The empty form; ``site`` is chosen already, and what an unclaimed machine said of itself is filled in. Of a known
+    ``type`` only its models can be chosen."""
+    given = {
+        "site_id": site, "serial": serial, "binding_topic": topic,
+        "model": model if equipment_view.type_of_model(model) == type else "",
+        "binding_convention": convention if convention in equipment_view.CONVENTIONS else "",
+    }  # fmt: skip
     with page.read() as session:
-        form = Form.blank(**dict.fromkeys(equipment_view.FIELDS, "") | {"site_id": site, "serial": serial})
-        view = equipment_view.edit_view(session, page.user, form)
+        form = Form.blank(**dict.fromkeys(equipment_view.FIELDS, "") | given)
+        view = equipment_view.edit_view(session, page.user, form, equipment_type=type)
     return page.show("equipment/edit.html", view)
 
 

@@ -52,14 +52,13 @@ SHOWN_BYTES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One payload. ``text`` shows every byte that is no printable character as an escape; ``serial`` may be registered."""
+    """One payload. ``text`` shows every byte that is no printable character as an escape."""
 
     id: int
     reason: str
     reason_text: str
     explanation: str
     topic: str
-    serial: str
     received_at: datetime
     handled_at: datetime | None
     text: str
@@ -84,7 +83,6 @@ class QuarantineView:
     reasons: tuple[tuple[str, str, int], ...]
     address: str
     may_handle: bool
-    may_register: bool
 
 
 @router.get("/quarantine")
@@ -103,7 +101,6 @@ def index(page: Viewer, state: str = ingest.HELD, reason: str = "", q: str = "",
                 reason_text=REASONS.get(row.reason, row.reason),
                 explanation=legible(row.explanation.encode()),
                 topic=legible(row.topic.encode()),
-                serial=row.serial or "",
                 received_at=row.received_at,
                 handled_at=row.handled_at,
                 text=legible(row.payload[:SHOWN_BYTES]),
@@ -128,7 +125,6 @@ def index(page: Viewer, state: str = ingest.HELD, reason: str = "", q: str = "",
         ),
         address=f"/quarantine?{kept}",
         may_handle=may_handle,
-        may_register=page.user.may(Permission.EDIT_EQUIPMENT),
     )
     return page.show("quarantine/index.html", view)
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.devices import GATEWAY, SIMULATOR
 from domain.settings import CONFIG, SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -77,8 +78,11 @@ def test_the_file_follows_the_published_schema() -> None:
 
 
 def test_it_has_the_services_and_only_the_simulator_is_a_demo() -> None:
-    assert set(services()) == {"mosquitto", "influxdb", "postgres", "gateway", "portal", "device_sim"}
-    assert {name: s["profiles"] for name, s in services().items() if "profiles" in s} == {"device_sim": ["demo"]}
+    assert set(services()) == {
+        "mosquitto", "broker_accounts", "demo_accounts", "influxdb", "postgres", "gateway", "portal", "device_sim",
+    }  # fmt: skip
+    demo = {name: service["profiles"] for name, service in services().items() if "profiles" in service}
+    assert demo == {"device_sim": ["demo"], "demo_accounts": ["demo"]}
 
 
 @pytest.mark.parametrize("name", programs())
@@ -107,7 +111,7 @@ def test_every_command_exists_with_its_options(command: tuple[str, ...]) -> None
         check=False,
     )
     assert asked.returncode == 0, asked.stdout + asked.stderr
-    for option in (word for word in command if word.startswith("--")):
+    for option in (word.partition("=")[0] for word in command if word.startswith("--")):
         assert option in asked.stdout, f"brewair {' '.join(words)} has no {option}"
 
 
@@ -124,9 +128,12 @@ def test_every_network_and_dependency_is_declared() -> None:
     used = {network for service in services().values() for network in service["networks"]}
     assert used == set(compose()["networks"])
     for name, service in services().items():
-        for other in service.get("depends_on", {}):
+        for other, how in service.get("depends_on", {}).items():
             assert other in services(), f"{name} waits for {other}"
-            assert "test" in services()[other]["healthcheck"], f"{other} never says that it is healthy"
+            if how["condition"] == "service_completed_successfully":
+                assert services()[other]["restart"] == "on-failure", f"{other} is started again for ever"
+            else:
+                assert "test" in services()[other]["healthcheck"], f"{other} never says that it is healthy"
 
 
 def test_every_service_says_whether_it_is_healthy() -> None:
@@ -140,7 +147,7 @@ def test_every_secret_is_declared_used_and_a_file_that_git_ignores() -> None:
     assert used == set(compose()["secrets"])
     files = [secret["file"] for secret in compose()["secrets"].values()]
     assert all(re.fullmatch(r"\./secrets/[\w.]+", file) for file in files), files
-    for path in [*files, "./secrets/mosquitto/passwords"]:
+    for path in files:
         ignored = subprocess.run(
             ["git", "check-ignore", "-q", path], cwd=ROOT, capture_output=True, timeout=30, check=False
         )
@@ -161,6 +168,16 @@ def test_no_password_is_written_down() -> None:
         assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", text), f"{path.name} has a URL with a password"
 
 
+def test_every_account_of_a_program_is_set_up_with_the_password_it_has() -> None:
+    for program, accounts, user, option in (
+        ("gateway", "broker_accounts", GATEWAY, "--gateway-password-file"),
+        ("device_sim", "demo_accounts", SIMULATOR, "--simulator-password-file"),
+    ):
+        environment = services()[program]["environment"]
+        assert environment["BREWAIR_MQTT_USER"] == user
+        assert f"{option}={environment['BREWAIR_MQTT_PASSWORD_FILE']}" in services()[accounts]["command"]
+
+
 def test_the_image_is_not_root_and_copies_what_exists() -> None:
     lines = DOCKERFILE.read_text(encoding="utf-8").splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
@@ -176,28 +193,17 @@ def test_the_image_is_not_root_and_copies_what_exists() -> None:
 
 
 def test_the_documented_commands_make_every_secret_and_change_none_when_run_again(tmp_path: Path) -> None:
-    """Runs the block of secrets/README.md with stand-ins for docker and what it runs inside."""
+    """Runs the block of secrets/README.md."""
     block = re.search(r"```bash\n(.*?)```", SECRETS_README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    programs_folder = tmp_path / "programs"
     checkout = tmp_path / "checkout"
-    programs_folder.mkdir()
     checkout.mkdir()
-    stand_ins = {
-        "docker": 'for last; do :; done\nexec sh -euc "$(printf %s "$last" | sed "s#/secrets#$PWD/secrets#g")"',
-        "mosquitto_passwd": 'sed -i "/^$3:/d" "$2"; echo "$3:hash-of-$4" >> "$2"',
-        "chown": "exit 0",
-    }
-    for name, body in stand_ins.items():
-        path = programs_folder / name
-        path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
-        path.chmod(0o755)
 
     def run() -> dict[str, str]:
         subprocess.run(
             ["bash", "-c", block[1]],
             cwd=checkout,
-            env={"PATH": f"{programs_folder}:/usr/local/bin:/usr/bin:/bin"},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
             check=True,
             timeout=60,
         )
@@ -210,10 +216,8 @@ def test_the_documented_commands_make_every_secret_and_change_none_when_run_agai
     made = run()
     for secret in compose()["secrets"].values():
         assert len(made[secret["file"].removeprefix("./")]) >= 32, f"{secret['file']} is not made"
-    plain = [text for name, text in made.items() if not name.startswith(("secrets/mosquitto/", "secrets/brewair"))]
+    plain = [text for name, text in made.items() if not name.startswith("secrets/brewair")]
     assert len(set(plain)) == len(plain), "two secrets are the same"
     assert made["secrets/postgres_password"] in made["secrets/brewair.toml"]
-    users = {line.split(":")[0] for line in made["secrets/mosquitto/passwords"].splitlines()}
-    assert users == {services()[name]["environment"]["BREWAIR_MQTT_USER"] for name in ("gateway", "device_sim")}
     assert stat.S_IMODE((checkout / "secrets").stat().st_mode) == 0o700
     assert run() == made

@@ -201,7 +201,7 @@ def test_no_page_is_wider_than_its_window_or_complains(browser: Browser, served:
     for role, paths in (
         (Role.OPERATOR, (f"/calls/new?q={THIRSTY}&symptom=no_water", "/calls/15", "/equipment", f"/equipment/{THIRSTY}",
                          f"/equipment/{COLD}/edit", "/customers", "/customers/2", "/customers/2/edit", "/sites/4")),
-        (Role.ADMIN, ("/people", "/people/3", "/people/new", "/import/equipment", "/quarantine")),
+        (Role.ADMIN, ("/people", "/people/3", "/people/new", "/import/equipment", "/quarantine", "/unclaimed")),
     ):  # fmt: skip
         page = opened(browser, served, role, size=size)
         page.on("pageerror", lambda error: problems.append(str(error)))

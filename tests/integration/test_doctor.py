@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli.devices import GATEWAY
+from cli.dynsec import Role
 from cli.main import main
+from domain import wire
 from domain.store.schema import newest, upgrade
 from domain.store.session import open_engine
 from domain.telemetry.influx import InfluxTelemetry
 from gateway.ingest.dropped import Dropped
 from gateway.ingest.spool import Spool
 from gateway.messages import Message
-from tests.integration.test_mosquitto_conf import GATEWAY, PASSWORDS, production_configuration
-from tests.servers import InfluxDB, Mosquitto, PostgreSQL, ServerMissingError, do_without, find_program, free_port
+from tests.guarded_broker import GATEWAY_PASSWORD, GuardedMosquitto
+from tests.servers import InfluxDB, Mosquitto, PostgreSQL, ServerMissingError, do_without, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -56,31 +58,31 @@ def red(checks: dict[str, Line]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def guarded_broker() -> Iterator[Mosquitto]:
+def guarded_broker() -> Iterator[GuardedMosquitto]:
     """The production configuration."""
     try:
-        server = Mosquitto(production_configuration())
-        passwd = find_program("mosquitto_passwd", package="Debian package mosquitto")
+        server = GuardedMosquitto()
     except ServerMissingError as error:
         do_without("mosquitto", error)
-    file = server.folder / "passwords"
-    file.touch(mode=0o600)
-    for user, password in PASSWORDS.items():
-        subprocess.run([passwd, "-b", file, user, password], check=True, timeout=30, capture_output=True)
     with server:
+        listener = Role("listener", read=(wire.UP_FILTER,))
+        with server.control() as control:
+            control.save_role(listener)
+            roles = [{"rolename": listener.name}]
+            control.do("createClient", username="service.listener", password="pass-listener", roles=roles)
         yield server
 
 
 @pytest.fixture
 def doctor(
     tmp_path: Path,
-    guarded_broker: Mosquitto,
+    guarded_broker: GuardedMosquitto,
     influxdb: InfluxDB,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Doctor:
     (tmp_path / "token").write_text(influxdb.token)
-    (tmp_path / "password").write_text(PASSWORDS[GATEWAY])
+    (tmp_path / "password").write_text(GATEWAY_PASSWORD)
     bucket = influxdb.fresh_bucket()
     url = f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}"
     InfluxTelemetry(url, lambda: influxdb.token).setup()
@@ -119,7 +121,7 @@ def test_people_read_the_same(doctor: Doctor, tmp_path: Path) -> None:
     text = doctor.capsys.readouterr().out
     assert "✗ telemetry store" in text
     assert "    → write a valid token" in text
-    assert PASSWORDS[GATEWAY] not in text
+    assert GATEWAY_PASSWORD not in text
     assert "✓ MQTT broker" in text
 
 
@@ -196,8 +198,8 @@ def test_a_wrong_password_at_the_broker(doctor: Doctor, tmp_path: Path) -> None:
 
 
 def test_a_user_who_may_not_command_machines(doctor: Doctor, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text(PASSWORDS["SM-1"])
-    _, checks = doctor(BREWAIR_MQTT_USER="SM-1")
+    (tmp_path / "password").write_text("pass-listener")
+    _, checks = doctor(BREWAIR_MQTT_USER="service.listener")
     assert red(checks) == {"rights at the broker"}
     assert "down/#" in checks["rights at the broker"].cure
     assert checks["queues of the broker"].doubt

@@ -2,190 +2,116 @@
 
 from __future__ import annotations
 
-import queue
 import re
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.servers import Mosquitto, ServerMissingError, do_without, find_program, wait_until
+from cli.devices import GATEWAY
+from domain import wire
+from gateway.adapters.registry import ADAPTERS
+from tests.guarded_broker import FOLDER, Connection, GuardedMosquitto, connect_answer, connected
+from tests.servers import ServerMissingError, do_without, wait_until
 
 pytestmark = pytest.mark.integration
 
-FOLDER = Path(__file__).parents[2] / "mosquitto"
-GATEWAY = "service.gateway"
-PASSWORDS = {GATEWAY: "pass-gateway", "SM-1": "pass-1", "SM-2": "pass-2", "+": "pass-plus"}
-
-# A path or port of production → the same for a test. Everything else is run as it is written.
-REPLACED = {
-    "listener 1883": "listener {port} 127.0.0.1",
-    "password_file /mosquitto/passwords/passwords": "password_file {folder}/passwords",
-    "acl_file /mosquitto/config/acl": f"acl_file {FOLDER / 'acl'}",
-    "persistence_location /mosquitto/data/": "persistence_location {folder}/",
-}
-
-
-def production_configuration() -> str:
-    lines = (FOLDER / "mosquitto.conf").read_text(encoding="utf-8").splitlines()
-    for old in REPLACED:
-        assert lines.count(old) == 1, f"mosquitto.conf no longer has the line {old!r}"
-    return "\n".join(REPLACED.get(line, line) for line in lines) + "\n"
+OTHER = "SM-2"
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[Mosquitto]:
+def broker() -> Iterator[GuardedMosquitto]:
     try:
-        server = Mosquitto(production_configuration())
-        passwd = find_program("mosquitto_passwd", package="Debian package mosquitto")
+        server = GuardedMosquitto()
     except ServerMissingError as error:
         do_without("mosquitto", error)
-    file = server.folder / "passwords"
-    file.touch(mode=0o600)
-    for user, password in PASSWORDS.items():
-        subprocess.run([passwd, "-b", file, user, password], check=True, timeout=30, capture_output=True)
     with server:
+        for serial in ("SM-1", OTHER):
+            server.provision(serial)
         yield server
 
 
-class Connection:
-    """One client of the broker that keeps what it receives."""
-
-    def __init__(self, broker: Mosquitto, user: str, client_id: str, *, keep_session: bool = False) -> None:
-        self.received: queue.Queue[tuple[str, bytes]] = queue.Queue()
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not keep_session)
-        self.client.username_pw_set(user, PASSWORDS[user])
-        self.client.on_message = lambda _c, _u, message: self.received.put((message.topic, bytes(message.payload)))
-        self.client.max_inflight_messages_set(1000)
-        self._granted: queue.Queue[int] = queue.Queue()
-        self.client.on_subscribe = lambda _c, _u, mid, *_rest: self._granted.put(mid)
-        self.client.connect(broker.host, broker.port)
-        self.client.loop_start()
-        wait_until(self.client.is_connected, what=f"{client_id} to connect")
-
-    def subscribe(self, topic: str) -> None:
-        self.client.subscribe(topic, qos=1)
-        self._granted.get(timeout=10)
-
-    def publish(self, topic: str, payload: str) -> None:
-        self.client.publish(topic, payload.encode(), qos=1).wait_for_publish(timeout=10)
-
-    def next(self) -> tuple[str, str]:
-        topic, payload = self.received.get(timeout=10)
-        return topic, payload.decode()
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+@pytest.mark.parametrize(
+    ("user", "password"), [(None, None), ("SM-1", "wrong"), ("SM-1", OTHER), ("SM-1", ""), ("SM-9", OTHER)]
+)
+def test_nobody_comes_in_without_a_right_password(
+    broker: GuardedMosquitto, user: str | None, password: str | None
+) -> None:
+    assert connect_answer(broker, user, password, user or "stranger") == "Not authorized"
 
 
-@contextmanager
-def connected(broker: Mosquitto, user: str, client_id: str) -> Iterator[Connection]:
-    connection = Connection(broker, user, client_id)
-    try:
-        yield connection
-    finally:
-        connection.close()
+def test_a_right_password_comes_in(broker: GuardedMosquitto) -> None:
+    assert connect_answer(broker, "SM-1", broker.passwords["SM-1"], "SM-1") == "Success"
 
 
-def connect_answer(broker: Mosquitto, user: str | None, password: str | None) -> str:
-    """The broker's answer to a log-in, in words."""
-    answers: queue.Queue[str] = queue.Queue()
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="stranger")
-    if user is not None:
-        client.username_pw_set(user, password)
-    client.on_connect = lambda _c, _u, _flags, reason, _properties: answers.put(str(reason))
-    client.connect(broker.host, broker.port)
-    client.loop_start()
-    try:
-        return answers.get(timeout=10)
-    finally:
-        client.disconnect()
-        client.loop_stop()
+OWN, THEIRS = wire.prefix("soymilk", "SM-1"), wire.prefix("soymilk", OTHER)
 
 
-@pytest.mark.parametrize(("user", "password"), [(None, None), ("SM-1", "pass-2"), ("SM-1", ""), ("SM-9", "pass-1")])
-def test_nobody_comes_in_without_a_right_password(broker: Mosquitto, user: str | None, password: str | None) -> None:
-    assert connect_answer(broker, user, password) == "Not authorized"
-
-
-def test_a_right_password_comes_in(broker: Mosquitto) -> None:
-    assert connect_answer(broker, "SM-1", "pass-1") == "Success"
-
-
-def test_a_device_is_heard_on_its_own_topic_and_on_no_other(broker: Mosquitto) -> None:
+def test_a_device_is_heard_on_its_own_topic_and_on_no_other(broker: GuardedMosquitto) -> None:
     with connected(broker, GATEWAY, "gw-1") as gateway, connected(broker, "SM-1", "SM-1") as device:
-        gateway.subscribe("brewair/v1/+/+/+/up/#")
-        gateway.subscribe("#")
+        gateway.subscribe(wire.UP_FILTER)
+        gateway.subscribe("#", granted=False)
         for forged in (
-            "brewair/v1/03/soymilk/SM-2/up/telemetry",
-            "brewair/v1/03/soymilk/SM-1x/up/telemetry",
-            "brewair/v1/SM-1/soymilk/SM-2/up/telemetry",
-            "brewair/v1/03/soymilk/SM-1/down/command",
-            "brewair/v2/03/soymilk/SM-1/up/telemetry",
+            f"{THEIRS}/up/telemetry",
+            f"{OWN}x/up/telemetry",
+            wire.up("freshair", "SM-1", "telemetry"),
+            f"brewair/v1/SM-1/soymilk/{OTHER}/up/telemetry",
+            f"{OWN}/down/command",
+            f"{OWN.replace('v1', 'v2')}/up/telemetry",
+            "tele/kitchen/SENSOR",
+            "$CONTROL/dynamic-security/v1",
             "anything/else",
         ):
             device.publish(forged, "forged")
-        device.publish("brewair/v1/03/soymilk/SM-1/up/telemetry", "own")
-        device.publish("brewair/v1/03/soymilk/SM-1/up/status", "online")
+        device.publish(f"{OWN}/up/telemetry", "own")
+        device.publish(f"{OWN}/up/status", "online")
         # One publisher's messages keep their order: the forged ones would have come first.
-        assert gateway.next() == ("brewair/v1/03/soymilk/SM-1/up/telemetry", "own")
-        seen = {gateway.next()}
-        while ("brewair/v1/03/soymilk/SM-1/up/status", "online") not in seen:
-            seen.add(gateway.next())
-        assert all(payload in ("own", "online") for _topic, payload in seen)
+        assert gateway.next() == (f"{OWN}/up/telemetry", "own")
+        assert gateway.next() == (f"{OWN}/up/status", "online")
 
 
-def test_a_user_named_like_a_wildcard_is_no_master_key(broker: Mosquitto) -> None:
-    with (
-        connected(broker, GATEWAY, "gw-2") as gateway,
-        connected(broker, "+", "plus") as wildcard,
-        connected(broker, "SM-1", "SM-1") as device,
-    ):
-        gateway.subscribe("brewair/v1/+/+/+/up/#")
-        wildcard.publish("brewair/v1/03/soymilk/SM-2/up/telemetry", "forged")
-        device.publish("brewair/v1/03/soymilk/SM-1/up/telemetry", "own")
-        assert gateway.next()[1] == "own"
+@pytest.mark.parametrize("serial", ["+", "#", "a/b", "service.gateway", "", "SM 1", "x" * 65])
+def test_no_device_is_named_like_a_wildcard_or_a_program(broker: GuardedMosquitto, serial: str) -> None:
+    assert "is not a serial number" in broker.admin("provision", serial, "--type", "soymilk", status=2)
 
 
-def test_a_command_reaches_its_device_and_nobody_else(broker: Mosquitto) -> None:
+def test_a_command_reaches_its_device_and_nobody_else(broker: GuardedMosquitto) -> None:
     with (
         connected(broker, GATEWAY, "gw-3") as gateway,
         connected(broker, "SM-1", "SM-1") as first,
-        connected(broker, "SM-2", "SM-2") as second,
+        connected(broker, OTHER, OTHER) as second,
     ):
-        second.subscribe("#")
-        second.subscribe("brewair/v1/+/+/+/down/#")
-        first.subscribe("brewair/v1/03/soymilk/SM-1/down/#")
-        gateway.publish("brewair/v1/03/soymilk/SM-1/down/command", "for the first")
-        gateway.publish("brewair/v1/07/soymilk/SM-2/down/command", "for the second")
+        for wanted in ("#", "$CONTROL/#", wire.DOWN_FILTER, f"{OWN}/down/#", f"{OWN}/down/command", wire.UP_FILTER):
+            second.subscribe(wanted, granted=False)
+        second.subscribe(f"{THEIRS}/down/#")
+        first.subscribe(f"{OWN}/down/#")
+        gateway.publish(f"{OWN}/down/command", "for the first")
+        gateway.publish(f"{THEIRS}/down/command", "for the second")
         assert first.next()[1] == "for the first"
         assert second.next()[1] == "for the second"
 
 
-def test_the_gateway_cannot_speak_in_a_devices_name(broker: Mosquitto) -> None:
+def test_the_gateway_hears_machines_and_sends_commands_and_does_nothing_else(broker: GuardedMosquitto) -> None:
     with connected(broker, GATEWAY, "gw-4") as gateway, connected(broker, "SM-1", "SM-1") as device:
-        gateway.subscribe("brewair/v1/+/+/+/up/#")
-        gateway.publish("brewair/v1/03/soymilk/SM-1/up/telemetry", "forged")
-        device.publish("brewair/v1/03/soymilk/SM-1/up/telemetry", "own")
+        for adapter in ADAPTERS.values():
+            for wanted in adapter.filters:
+                gateway.subscribe(wanted)
+        gateway.subscribe("brewair/v1/03/+/+/up/#")
+        for refused in (wire.DOWN_FILTER, "$CONTROL/#", "anything/else", "brewair/#"):
+            gateway.subscribe(refused, granted=False)
+        for forged in (f"{OWN}/up/telemetry", "tele/kitchen/SENSOR", "cmnd/kitchen/OtaUrl", "plug/events/rpc"):
+            gateway.publish(forged, "forged")
+        device.publish(f"{OWN}/up/telemetry", "own")
         assert gateway.next()[1] == "own"
 
 
-def test_nothing_is_lost_while_the_gateway_is_away_and_the_broker_restarts(broker: Mosquitto) -> None:
+def test_nothing_is_lost_while_the_gateway_is_away_and_the_broker_restarts(broker: GuardedMosquitto) -> None:
     count = 5000  # five times what the broker's default queue holds
     gateway = Connection(broker, GATEWAY, "gw-away", keep_session=True)
-    gateway.subscribe("brewair/v1/+/+/+/up/#")
+    gateway.subscribe(wire.UP_FILTER)
     gateway.close()
 
     with connected(broker, "SM-1", "SM-1") as device:
-        sent = [
-            device.client.publish("brewair/v1/03/soymilk/SM-1/up/telemetry", str(number), qos=1)
-            for number in range(count)
-        ]
+        sent = [device.client.publish(f"{OWN}/up/telemetry", str(number), qos=1) for number in range(count)]
         for message in sent:
             message.wait_for_publish(timeout=60)
 

@@ -213,6 +213,10 @@ impl Fleet {
         self.samples = 0;
         let mut at = 0;
         while let Some(record) = records::read(chunk, at) {
+            at = record.end;
+            if record.folded {
+                continue;
+            }
             let spoken = topics::telemetry_of_birth(record.topic);
             let number = self.topics.get(spoken.as_deref().unwrap_or(record.topic)).copied();
             let folded = match number {
@@ -226,7 +230,6 @@ impl Fleet {
                     self.gone.push(number);
                 }
             }
-            at = record.end;
         }
         for number in self.gone.drain(..) {
             self.machines[number as usize].held = false;

@@ -8,12 +8,14 @@ const HEADER: usize = 12;
 /// Receipt in ms, flags, length of the topic.
 const HEAD: usize = 11;
 const RETAINED: u8 = 1;
+const FOLDED: u8 = 2;
 
 /// One message as it lies in the spool.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     pub recv_ms: i64,
-    pub retained: bool,
+    /// The rules have had it already.
+    pub folded: bool,
     pub topic: &'a [u8],
     pub payload: &'a [u8],
     /// Where the record begins, and where the next one does.
@@ -55,7 +57,7 @@ pub fn read(buffer: &[u8], at: usize) -> Option<Record<'_>> {
     let topic_end = HEAD + u16::from_le_bytes(head[9..11].try_into().ok()?) as usize;
     Some(Record {
         recv_ms: i64::from_le_bytes(head[..8].try_into().ok()?),
-        retained: head[8] & RETAINED != 0,
+        folded: head[8] & FOLDED != 0,
         topic: body.get(HEAD..topic_end)?,
         payload: &body[topic_end..],
         at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,14 @@ from sqlalchemy.orm import Session
 
 from cli.main import main
 from domain.desk import csv_import, registry
+from domain.desk import strangers as desk_strangers
 from domain.desk.actor import Actor
 from domain.desk.csv_import import Report
-from domain.errors import ForbiddenError, InvalidError, NotFoundError
+from domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from domain.store import strangers
 from domain.store.queries import registry as query
 from domain.store.session import Sessions, open_engine
-from domain.store.tables import Customer, Equipment, Journal, LoginSession, Person, QuarantineRow, Site
+from domain.store.tables import Customer, Equipment, Journal, LoginSession, Person, Site, StrangerRow
 from domain.tickets.states import Action, Role
 from portal.auth import password_fits
 from tests.desk_world import World
@@ -155,33 +157,61 @@ def test_a_foreign_machine_needs_convention_and_topic_and_has_the_topic_alone(wo
     )
 
 
-def test_registering_a_machine_frees_what_it_sent_before(world: World) -> None:
-    def hold(serial: str | None, topic: str, reason: str = "unknown_serial", state: str = "held") -> QuarantineRow:
-        return QuarantineRow(
-            spool_position=topic + reason + state, received_at=world.now, topic=topic, payload=b"{}", reason=reason,
-            serial=serial, state=state,
-        )  # fmt: skip
+def stranger(name: str, convention: str = "", state: str = "waiting", at: datetime | None = None) -> StrangerRow:
+    moment = at or datetime(2026, 11, 23, tzinfo=UTC)
+    kind, _, serial = name.partition("/")
+    native = {} if convention else {"type": kind, "serial": serial}
+    return StrangerRow(
+        convention=convention, name=name, state=state, first_heard_at=moment, last_heard_at=moment, heard=3, held=3, held_bytes=6,
+        **native,
+    )  # fmt: skip
 
+
+def test_registering_a_machine_claims_who_was_waiting_and_is_it(world: World) -> None:
     with world.command() as session:
         session.add_all(
             [
-                hold("SMM-9", "a"),
-                hold("SMM-9", "b", reason="unreadable"),
-                hold("SMM-9", "c", state="dropped"),
-                hold("SMM-8", "d"),
-                hold(None, "tele/plug-7/SENSOR"),
-                hold(None, "tele/plug_7/SENSOR"),
-                hold(None, "tele/plug-77/SENSOR"),
+                stranger("soymilk/SMM-9"), stranger("freshair/SMM-9"), stranger("soymilk/SMM-8"),
+                stranger("plug-7", "tasmota"), stranger("plug_7", "tasmota"), stranger("plug-77", "tasmota"),
+                stranger("plug-7", "shelly"), stranger("canteen/edge", "sparkplug"), stranger("canteen/edge/pot", "sparkplug"),
+                stranger("canteen/ed", "sparkplug"), stranger("soymilk/SMM-10", state="admitted"),
+                stranger("soymilk/SMM-11", state="dismissed"),
             ]
-        )
-    form = {**MACHINE, "binding_convention": "tasmota", "binding_topic": "plug-7"}
-    in_one(world, lambda s: registry.save_machine(s, world.actors["manager"], form, world.now))
+        )  # fmt: skip
+    manager = world.actors["manager"]
+    pot = {"binding_convention": "sparkplug", "binding_topic": "canteen/edge/pot"}
+    for form in (
+        MACHINE, MACHINE | {"serial": "SMM-10"}, MACHINE | {"serial": "SMM-11"}, MACHINE | {"serial": "SMM-12"} | pot,
+    ):  # fmt: skip
+        in_one(world, lambda s, form=form: registry.save_machine(s, manager, form, world.now))
+    bound = {"binding_convention": "tasmota", "binding_topic": "plug-7"}
+    in_one(world, lambda s: registry.save_machine(s, manager, bound, world.now, "SMM-9"))
     with world.read() as session:
-        states = {row.topic: row.state for row in session.scalars(select(QuarantineRow))}
-    assert states == {
-        "a": "replay", "b": "held", "c": "dropped", "d": "held", "tele/plug-7/SENSOR": "replay", "tele/plug_7/SENSOR": "held",
-        "tele/plug-77/SENSOR": "held",
+        claimed = {
+            (row.convention, row.name): row.machine for row in session.scalars(select(StrangerRow)) if row.machine
+        }
+        assert strangers.at_the_door(session) == {"SMM-9", "SMM-11", "SMM-12"}
+    assert claimed == {
+        ("", "soymilk/SMM-9"): "SMM-9", ("", "soymilk/SMM-11"): "SMM-11", ("tasmota", "plug-7"): "SMM-9",
+        ("sparkplug", "canteen/edge"): "SMM-12", ("sparkplug", "canteen/edge/pot"): "SMM-12",
     }  # fmt: skip
+
+
+def test_a_stranger_is_dismissed_once_and_it_is_written_down(world: World) -> None:
+    with world.command() as session:
+        session.add_all([stranger("soymilk/SMM-8"), stranger("soymilk/SMM-7", state="claimed")])
+    admin = world.actors["manager"]
+    with world.command() as session:
+        assert desk_strangers.dismiss(session, admin, 1, world.now) == 3
+    for number, wrong in ((1, ConflictError), (2, ConflictError), (99, NotFoundError)):
+        with pytest.raises(wrong), world.command() as session:
+            desk_strangers.dismiss(session, admin, number, world.now)
+    with world.read() as session:
+        row = session.get(StrangerRow, 1)
+        assert row is not None
+        assert (row.state, row.held, row.held_bytes, row.dismissed) == ("dismissed", 0, 0, 3)
+        (said,) = [one for one in session.scalars(select(Journal)) if one.action == "stranger_dismissed"]
+        assert (said.serial, said.detail) == ("SMM-8", {"convention": "", "name": "soymilk/SMM-8", "messages": 3})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from httpx import Response
 from domain.clock import ManualClock, to_ms
 from domain.desk.csv_import import MOST_ERRORS
 from domain.desk.guidance import watch_guided
-from domain.store import ingest
+from domain.store import ingest, strangers
 from domain.store.queries import registry, search
 from domain.store.queries import tickets as query
 from domain.tickets import triage
@@ -54,6 +54,9 @@ PAGES: tuple[tuple[str, Permission], ...] = (
     ("/people/3", P.SEE_PEOPLE),
     ("/people/new", P.EDIT_PEOPLE),
     ("/quarantine", P.SEE_QUARANTINE),
+    ("/unclaimed", P.SEE_QUARANTINE),
+    ("/unclaimed?state=dismissed", P.SEE_QUARANTINE),
+    ("/unclaimed?state=admitted", P.SEE_QUARANTINE),
 )
 IMPORTS = (("/import/equipment", P.EDIT_EQUIPMENT), ("/import/people", P.EDIT_PEOPLE))
 HTMX = {"HX-Request": "true"}
@@ -116,6 +119,7 @@ def test_no_form_of_these_pages_works_without_its_right(site: PortalSite, client
         ("/customers/2/sites", P.EDIT_CUSTOMERS), ("/sites/4", P.EDIT_CUSTOMERS), ("/people", P.EDIT_PEOPLE),
         ("/people/3", P.EDIT_PEOPLE), ("/people/3/password", P.EDIT_PEOPLE), ("/people/3/active", P.EDIT_PEOPLE),
         ("/quarantine/replay", P.REPLAY_QUARANTINE), ("/quarantine/drop", P.REPLAY_QUARANTINE),
+        ("/unclaimed/1/dismiss", P.REPLAY_QUARANTINE),
     )  # fmt: skip
     with site.sessions.read() as session:
         before = query.last_journal_id(session)
@@ -137,7 +141,7 @@ NONSENSE = (
 
 def ours() -> list[tuple[str, str]]:
     """(method, path template) of every route of these pages."""
-    nouns = ("/calls", "/equipment", "/customers", "/sites", "/people", "/import", "/quarantine")
+    nouns = ("/calls", "/equipment", "/customers", "/sites", "/people", "/import", "/quarantine", "/unclaimed")
     return [
         (method, route.path)
         for route in routes()
@@ -158,7 +162,7 @@ def test_nonsense_in_addresses_gets_a_page_and_never_a_crash(site: PortalSite, c
                 else:
                     keys = (
                         "q", "serial", "symptom", "join", "type", "condition", "region", "p", "state", "reason", "role", "site",
-                        "minutes",
+                        "minutes", "model", "convention", "topic",
                     )  # fmt: skip
                     answer = client.get(path, params=dict.fromkeys(keys, text))
                 assert answer.status_code < 500, (path, text[:40], answer.text[:300])
@@ -180,13 +184,16 @@ def test_nonsense_in_forms_is_refused_with_words(site: PortalSite, client_of: Cl
         "{person_id}": "3",
         "{what}": "equipment",
         "{action}": "guide",
+        "{stranger_id}": "1",
     }
     for method, path in ours():
         if method != "POST":
             continue
         for key, value in targets.items():
             path = path.replace(key, value)
-        for role in [Role.ADMIN] if path.startswith(("/people", "/import", "/quarantine")) else [Role.MANAGER]:
+        for role in (
+            [Role.ADMIN] if path.startswith(("/people", "/import", "/quarantine", "/unclaimed")) else [Role.MANAGER]
+        ):
             client = client_of(role)
             csrf = token_in(client.get("/account"))
             for text in NONSENSE:
@@ -763,6 +770,55 @@ def test_nobody_else_handles_quarantine(client_of: ClientOf) -> None:
     assert 'name="chosen"' not in page
 
 
+# -------------------------------------------------------------------------------------------------------------- unclaimed
+
+
+def test_an_unclaimed_machine_is_claimed_with_what_it_said_of_itself(site: PortalSite, client_of: ClientOf) -> None:
+    manager = client_of(Role.MANAGER)
+    page = text_of(manager.get("/unclaimed"))
+    for said in ("SM-9001", "SMM-60", "501", "canteen-plug", "未留存 1,250 条", "其余设备", "100,000 条", "未认领设备"):
+        assert said in page, said
+    assert "SM-9404" not in page
+    assert "/dismiss" not in page, "only an administrator gives up what is held"
+    links = re.findall(r'href="(/equipment/new[^"]*)"', page)
+    assert "/equipment/new?serial=SM-9001&type=soymilk&model=SMM-60" in links
+    assert "/equipment/new?convention=tasmota&topic=canteen-plug" in links
+    form = text_of(manager.get("/equipment/new?serial=SM-9001&type=soymilk&model=SMM-60"))
+    assert 'value="SM-9001"' in form
+    assert '<option value="SMM-60" selected>' in form
+    assert "FAU-" not in form, "it speaks as a soymilk machine"
+    form = text_of(manager.get("/equipment/new?convention=tasmota&topic=canteen-plug"))
+    assert "<option selected>tasmota</option>" in form
+    assert 'value="canteen-plug"' in form
+    assert "FAU-" in form
+    sent = post(manager, "/equipment", serial="SM-9001", model="SMM-60", site_id="4")
+    assert sent.headers["location"] == "/equipment/SM-9001"
+    with site.sessions.read() as session:
+        assert strangers.at_the_door(session) == {"SM-9001"}
+    assert "serial=SM-9001" not in text_of(manager.get("/unclaimed"))
+    assert "SM-9001" in text_of(manager.get("/unclaimed?state=claimed"))
+
+
+def test_a_dismissed_machine_disappears_and_is_counted(site: PortalSite, client_of: ClientOf) -> None:
+    admin = client_of(Role.ADMIN)
+    assert "/unclaimed/2/dismiss" in admin.get("/unclaimed").text
+    assert "/unclaimed/6/dismiss" not in admin.get("/unclaimed").text, "who is only counted cannot be given up"
+    assert post(admin, "/unclaimed/2/dismiss").headers["location"] == "/unclaimed"
+    assert "canteen-plug" not in admin.get("/unclaimed").text
+    page = text_of(admin.get("/unclaimed?state=dismissed"))
+    assert "canteen-plug" in page
+    assert "放弃 100,000 条" in page
+    with site.sessions.read() as session:
+        last = query.journal_after(session, 0, limit=10_000)[-1]
+        assert (last.action, last.detail["name"], last.detail["messages"]) == (
+            "stranger_dismissed",
+            "canteen-plug",
+            100_000,
+        )
+    assert post(admin, "/unclaimed/2/dismiss").status_code == 409, "somebody was faster"
+    assert post(admin, "/unclaimed/999/dismiss").status_code == 404
+
+
 # ----------------------------------------------------------------------------------------------------------------- tables
 
 
@@ -785,7 +841,7 @@ def test_what_customers_say_and_check_is_there_in_chinese() -> None:
 
 def test_pages_of_these_nouns_know_no_tables() -> None:
     folder = Path(__file__).parents[3] / "portal" / "pages"
-    for name in ("calls", "equipment", "customers", "people", "imports", "quarantine"):
+    for name in ("calls", "equipment", "customers", "people", "imports", "quarantine", "unclaimed"):
         source = (folder / f"{name}.py").read_text()
         assert "store.tables" not in source, name
         assert "sqlalchemy" not in source, name

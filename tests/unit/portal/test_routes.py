@@ -30,6 +30,7 @@ EXAMPLES = {
     "run_id": "1",
     "notice_id": "1",
     "quarantine_id": "1",
+    "stranger_id": "1",
     "row_id": "1",
     "what": "equipment",
 }

@@ -12,11 +12,13 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
 
 from domain.readings import Reading
 from domain.store.tables import QuarantineRow
 from gateway.adapters import memory
 from gateway.adapters.memory import Bindings, Overlay
+from gateway.adapters.port import Command
 from gateway.adapters.registry import ADAPTERS
 from gateway.ingest.decode import Decoder
 from gateway.messages import Decoded, Message, Quarantined, Reason, Registry, Unusable
@@ -100,6 +102,25 @@ def test_every_lines_example_is_a_topic_of_its_adapter(convention: str) -> None:
 def test_each_look_up_is_an_adapter_of_its_own() -> None:
     assert ADAPTERS["shelly"] is not ADAPTERS["shelly"]
     assert set(ADAPTERS) >= {"", "tasmota", "alink", "tuya", "shelly", "zigbee2mqtt", "miot", "sparkplug", "homie"}
+
+
+@pytest.mark.parametrize("convention", ADAPTERS)
+def test_a_gateway_may_write_what_its_adapters_publish(convention: str) -> None:
+    """The account of the gateway has these rights and no others."""
+    topic = name_of(convention) if convention else ""
+    adapter = ADAPTERS[convention]
+    published = [
+        publication.topic
+        for bound in (
+            unit("M-1", "soymilk", convention, topic),
+            unit("M-1", "soymilk", convention, f"{topic}/switch:0"),
+        )
+        for name in ("set_interval", "test_mode", "stop", "show_nonce")
+        if (publication := adapter.command(bound, Command("1", name, {"interval_s": 10, "ttl_s": 60}, NOW))) is not None
+        and (convention != "tasmota" or bound.topic == topic)
+    ]
+    assert all(any(topic_matches_sub(allowed, said) for allowed in adapter.commands) for said in published)
+    assert bool(published) == bool(adapter.commands)
 
 
 # ------------------------------------------------------------------------------------------------------ memory and replay
