@@ -1,4 +1,7 @@
-"""Fixtures for every kind of test: one real server each, started when a test first asks for it."""
+"""Fixtures for every kind of test: one real server each, started when a test first asks for it.
+
+InfluxDB and PostgreSQL are shared by the session, a bucket or a database each; a broker is started for each test.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,15 @@ def _servers_are_up() -> None:
         server.start()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def mosquitto() -> Iterator[Mosquitto]:
-    """A Mosquitto shared by the whole session: use topics and client ids of your own."""
+    """A Mosquitto of the test's own: sessions outlive a test, and gateways of equal shards have equal client ids."""
     try:
         server = Mosquitto()
     except ServerMissingError as error:
         do_without("mosquitto", error)
     with server:
-        _started.append(server)
         yield server
-        _started.remove(server)
 
 
 @pytest.fixture(scope="session")

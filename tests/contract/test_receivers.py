@@ -99,9 +99,8 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def broker(mosquitto: Mosquitto) -> Iterator[Mosquitto]:
-    with Mosquitto() as own:  # sessions outlive a test
-        yield own
+def broker(mosquitto: Mosquitto) -> Mosquitto:
+    return mosquitto
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ class GatewayProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BREWAIR_")}
         self._environment = {**clean, "BREWAIR_DATA_DIR": str(folder / "data"), **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._connections_before = 0
 
     @property
     def pid(self) -> int:
@@ -49,15 +51,24 @@ class GatewayProcess:
         return sum(line.get("event") == event for line in self.events)
 
     def start(self, *wrapper: str) -> None:
+        """Start it; ``wrapper`` is a program that runs it. Entering ``with`` has already started it."""
+        assert self._process is None, "two gateways of one client id would take the session over from each other"
+        self._connections_before = self.said("broker_connected")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "gateway"], env=self._environment, stdout=log, stderr=log
+                [*wrapper, sys.executable, "-m", "gateway"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait_connected(self) -> None:
-        before = self.said("broker_connected")
+        """Wait for the first connection since it was started."""
         wait_until(
-            lambda: self.said("broker_connected") >= max(1, before), timeout_s=60, what="the gateway's connection"
+            lambda: self.said("broker_connected") > self._connections_before,
+            timeout_s=60,
+            what="the gateway's connection",
         )
 
     def kill(self) -> None:
@@ -72,7 +83,12 @@ class GatewayProcess:
         if process is None:
             return 0
         process.send_signal(by)
-        return process.wait(timeout=60)
+        try:
+            return process.wait(timeout=60)
+        finally:
+            if by is signal.SIGKILL or process.returncode is None:
+                with suppress(ProcessLookupError):  # a wrapper such as strace must not leave it behind
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def __enter__(self) -> Self:
         self.start()

@@ -95,7 +95,6 @@ def test_readings_and_commands_share_one_sqlite_file(tmp_path: Path, mosquitto: 
     gateway = GatewayProcess(tmp_path, BREWAIR_MQTT_URL=mosquitto.url)
     stop, statuses, slowest = threading.Event(), [], 0.0
     with gateway:
-        gateway.start()
         gateway.wait_connected()
         publisher = Publisher(mosquitto, "load")
         load_thread = Load(publisher, stop)

@@ -32,9 +32,9 @@ def test_a_tasmota_and_a_shelly_end_as_rows_under_their_serials(tmp_path: Path, 
         (30_000, {"aenergy": {"total": 1956.0}}),
         (45_000, {"apower": -3.0}),
     ]
-    with Mosquitto() as broker, GatewayProcess(tmp_path, BREWAIR_MQTT_URL=broker.url) as gateway:
+    with GatewayProcess(tmp_path, BREWAIR_MQTT_URL=mosquitto.url) as gateway:
         gateway.wait_connected()
-        publisher = Publisher(broker, "foreign")
+        publisher = Publisher(mosquitto, "foreign")
         publisher.publish(
             "tele/foreign-room/SENSOR", orjson.dumps({"Time": local, "PMS5003": {"CF2.5": 40, "PM2.5": 32}})
         )

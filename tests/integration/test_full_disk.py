@@ -42,35 +42,32 @@ def test_a_full_disk_stops_the_acknowledging_and_heals_by_itself(
     prepare(f"sqlite:///{tmp_path / 'data' / 'brewair.db'}").engine.dispose()
     (tmp_path / "token").write_text(influxdb.token)
     bucket = influxdb.fresh_bucket()
-    with Mosquitto() as broker:
-        gateway = GatewayProcess(
-            tmp_path,
-            BREWAIR_MQTT_URL=broker.url,
-            BREWAIR_SPOOL_DIR=str(spool),
-            BREWAIR_TELEMETRY_URL=f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}",
-            BREWAIR_INFLUX_TOKEN_FILE=str(tmp_path / "token"),
-        )
-        gateway.start(*wrapper)
-        publisher = Publisher(broker, "full")
-        try:
-            gateway.wait_connected()
-            influxdb.kill()
-            start = now_ms() - MESSAGES * 1000
-            for number in range(MESSAGES):
-                body = {"ts": start + number * 1000, "boot": "b", "seq": number, "power_w": 6.0, "filler": FILLER}
-                topic = wire.up("soymilk", "SM-1", "telemetry")
-                publisher.publish(topic, orjson.dumps(body), [("SM-1", start + number * 1000)])
-            publisher.flush()
-            wait_until(lambda: gateway.said("spool_unavailable") == 1, timeout_s=60, what="the disk to be full")
-            influxdb.start()
-            wait_until(
-                lambda: publisher.acked <= stored(influxdb, bucket), timeout_s=150, every_s=0.5, what="every sample"
-            )
-            assert len(publisher.acked) == MESSAGES
-            wait_until(lambda: gateway.said("spool_available") == 1, timeout_s=60, what="a word that it is over")
-            assert gateway.stop() == 0
-        finally:
-            publisher.close()
-            influxdb.start()
-            gateway.kill()
-            print(gateway.log_path.read_text(encoding="utf-8")[-3000:])
+    gateway = GatewayProcess(
+        tmp_path,
+        BREWAIR_MQTT_URL=mosquitto.url,
+        BREWAIR_SPOOL_DIR=str(spool),
+        BREWAIR_TELEMETRY_URL=f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}",
+        BREWAIR_INFLUX_TOKEN_FILE=str(tmp_path / "token"),
+    )
+    gateway.start(*wrapper)
+    publisher = Publisher(mosquitto, "full")
+    try:
+        gateway.wait_connected()
+        influxdb.kill()
+        start = now_ms() - MESSAGES * 1000
+        for number in range(MESSAGES):
+            body = {"ts": start + number * 1000, "boot": "b", "seq": number, "power_w": 6.0, "filler": FILLER}
+            topic = wire.up("soymilk", "SM-1", "telemetry")
+            publisher.publish(topic, orjson.dumps(body), [("SM-1", start + number * 1000)])
+        publisher.flush()
+        wait_until(lambda: gateway.said("spool_unavailable") == 1, timeout_s=60, what="the disk to be full")
+        influxdb.start()
+        wait_until(lambda: publisher.acked <= stored(influxdb, bucket), timeout_s=150, every_s=0.5, what="every sample")
+        assert len(publisher.acked) == MESSAGES
+        wait_until(lambda: gateway.said("spool_available") == 1, timeout_s=60, what="a word that it is over")
+        assert gateway.stop() == 0
+    finally:
+        publisher.close()
+        influxdb.start()
+        gateway.kill()
+        print(gateway.log_path.read_text(encoding="utf-8")[-3000:])

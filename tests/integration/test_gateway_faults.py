@@ -69,18 +69,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, mosquitto: Mosquitto, 
         register(sessions, serial)
     (tmp_path / "token").write_text(influxdb.token + "\n")
     bucket = influxdb.fresh_bucket()
-    with Mosquitto() as broker:  # of its own: the gateway's session outlives a test
-        gateway = GatewayProcess(
-            tmp_path,
-            BREWAIR_MQTT_URL=broker.url,
-            BREWAIR_MQTT_RECEIVER=request.param,
-            BREWAIR_TELEMETRY_URL=f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}",
-            BREWAIR_INFLUX_TOKEN_FILE=str(tmp_path / "token"),
-        )
-        with gateway:
-            gateway.wait_connected()
-            yield Place(broker, influxdb, bucket, tmp_path, sessions, gateway)
-            print(gateway.log_path.read_text(encoding="utf-8")[-4000:])
+    gateway = GatewayProcess(
+        tmp_path,
+        BREWAIR_MQTT_URL=mosquitto.url,
+        BREWAIR_MQTT_RECEIVER=request.param,
+        BREWAIR_TELEMETRY_URL=f"influxdb+{influxdb.url}/{influxdb.org}/{bucket}",
+        BREWAIR_INFLUX_TOKEN_FILE=str(tmp_path / "token"),
+    )
+    with gateway:
+        gateway.wait_connected()
+        yield Place(mosquitto, influxdb, bucket, tmp_path, sessions, gateway)
+        print(gateway.log_path.read_text(encoding="utf-8")[-4000:])
     sessions.engine.dispose()
 
 

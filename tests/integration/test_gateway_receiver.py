@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,8 @@ Open = Callable[..., "Tapped"]
 
 
 @pytest.fixture
-def broker(mosquitto: Mosquitto) -> Iterator[Mosquitto]:
-    with Mosquitto() as own:
-        yield own
+def broker(mosquitto: Mosquitto) -> Mosquitto:
+    return mosquitto
 
 
 @pytest.fixture

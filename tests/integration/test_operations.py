@@ -68,11 +68,10 @@ class House:
 def house(tmp_path: Path, mosquitto: Mosquitto, influxdb: InfluxDB) -> Iterator[House]:
     (tmp_path / "data").mkdir()
     prepare(f"sqlite:///{tmp_path / 'data' / 'brewair.db'}").engine.dispose()
-    with Mosquitto() as broker:
-        house = House(tmp_path, broker, influxdb)
-        with house.gateway:
-            house.gateway.wait_connected()
-            yield house
+    house = House(tmp_path, mosquitto, influxdb)
+    with house.gateway:
+        house.gateway.wait_connected()
+        yield house
 
 
 def publish(house: House) -> set[tuple[str, int]]:
@@ -109,7 +108,7 @@ def test_the_figures_of_a_running_gateway_agree_with_what_was_sent(house: House)
     finally:
         house.influxdb.start()
     wait_until(lambda: house.figures()["brewair_spool_waiting_bytes"] == 0, timeout_s=90, what="the backlog to go")
-    assert house.figures()["brewair_well"] == 3
+    wait_until(lambda: house.figures()["brewair_well"] == 3, timeout_s=30, what="all to be well")
 
 
 def test_a_store_that_lost_its_data_is_refilled_while_the_gateway_goes_on(house: House) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,9 +33,8 @@ def test_a_broker_that_was_away_closed_for_its_own_reasons() -> None:
 
 
 @pytest.fixture
-def broker(mosquitto: Mosquitto) -> Iterator[Mosquitto]:
-    with Mosquitto() as own:
-        yield own
+def broker(mosquitto: Mosquitto) -> Mosquitto:
+    return mosquitto
 
 
 def open_receiver(kind: str, broker: Mosquitto, folder: Path, seed: int) -> Receiver:

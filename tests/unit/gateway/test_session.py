@@ -261,7 +261,9 @@ def test_three_closings_within_a_minute_are_somebody_with_our_client_id() -> Non
     for _ in range(50):
         closed(line, 60.0)
         delays.append(line.session.next_attempt - 60.0)
-    assert max(delays) > 0.8 * LONGEST_DELAY_S
+    assert 0.8 * LONGEST_DELAY_S < max(delays) <= LONGEST_DELAY_S, (
+        "the rightful one is back as soon as the other is gone"
+    )
 
 
 @pytest.mark.parametrize("times", [(0.0, 31.0, 62.0), (0.0, 61.0, 122.0)])
