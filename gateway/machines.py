@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from domain import wire
+from domain.catalogue.model import ModelCard
 from domain.catalogue.registry import card_of
 from domain.clock import from_ms, to_ms
 from domain.detection.engine import Detector
@@ -175,11 +176,21 @@ class Machines:
             log.warning("machine_without_card", serial=serial, why=str(error))
             return None
         dumped = self._dumps.get(serial)
-        found = Detector(card, serial) if dumped is None else Detector.load(card, serial, dumped)
+        found = _resumed(card, serial, dumped)
         if found.interval_s is None:
             found.interval_s = unit.interval_s
         self._detectors[serial] = found
         return found
+
+
+def _resumed(card: ModelCard, serial: str, dumped: Mapping[str, Any] | None) -> Detector:
+    """The machine's rules where they were; anew where nothing was kept, or nothing that can be used."""
+    if dumped is not None:
+        try:
+            return Detector.load(card, serial, dumped)
+        except Exception:
+            log.exception("rule_state_unusable", serial=serial)
+    return Detector(card, serial)
 
 
 def _nameplate(unit: Unit | None) -> tuple[str, str, float] | None:

@@ -40,7 +40,8 @@ CHECKPOINT_EVERY_S = 0.25
 TICK_EVERY_S = 1.0
 LONGEST_BACKOFF_S = 30.0
 STALL_S = 10.0
-"""A loop that did not come round for so long was stopped, or the machine slept: silence before now proves nothing."""
+"""A loop that did not come round for so long was stopped, or the machine slept; a wall clock that moved so far against
+the monotonic one was set: silence before now proves nothing."""
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 log = structlog.get_logger()
@@ -151,6 +152,7 @@ class Gateway:
     def _detect(self) -> None:
         sql = self.patience["sql"]
         next_tick = last_round = self._time()
+        wall_s = self._wall_s()
         while not self._stop.is_set():
             worked = False
             with sql:
@@ -159,9 +161,10 @@ class Gateway:
                     self.pipeline.load()
                     self._loaded.set()
                 worked = self.pipeline.detect()
-                if self._time() - last_round > STALL_S and self.receiver.connected:
+                stalled, stepped = self._time() - last_round > STALL_S, abs(self._wall_s() - wall_s) > STALL_S
+                if (stalled or stepped) and self.receiver.connected:
                     self.pipeline.listening_since = self._clock.now()
-                last_round = self._time()
+                last_round, wall_s = self._time(), self._wall_s()
                 if last_round >= next_tick:
                     next_tick = last_round + TICK_EVERY_S
                     self.pipeline.tick(self._clock.now())
@@ -170,6 +173,10 @@ class Gateway:
                 last_round = self._time()
             elif not worked:
                 self.pipeline.spool.wait(self.pipeline.detection.position, POLL_S)
+
+    def _wall_s(self) -> float:
+        """The wall clock against the one that never jumps: a change of it is a step of the wall clock."""
+        return SystemClock().now().timestamp() - self._time()
 
     def _store(self) -> None:
         telemetry = self.patience["telemetry"]
@@ -187,6 +194,7 @@ class Gateway:
                     self.pipeline.writer.save()
                     saved_at = self._time()
             if not telemetry.well:
+                ready = False  # a store that comes back may be an empty one
                 self._stop.wait(telemetry.pause_s)
             elif not worked:
                 self.pipeline.spool.wait(self.pipeline.writer.position, POLL_S)

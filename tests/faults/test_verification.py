@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.loop import Crew, Loop, Observation
 from cli.loop import _register as register
 from device_sim.bus import Command
@@ -20,6 +22,8 @@ from domain.settings import load as load_settings
 from domain.store.queries import tickets as query
 from domain.store.session import Sessions
 from domain.tickets.states import Action
+
+pytestmark = pytest.mark.fault
 
 SCENARIO = """
 title = "Two repairs of a small machine"
@@ -75,6 +79,14 @@ to = "1:25:00"
 """
 
 
+LATE = """
+[[timeline]]
+at = "{at}"
+machine = "S-1"
+fault = "voltage_sag"
+"""
+
+
 class Gateway:
     """A gateway that is closed and opened again at given moments of the scenario; the bus and the clock of the run."""
 
@@ -116,9 +128,14 @@ class Gateway:
         return self.loop.sessions
 
 
-def played(folder: Path, restarts: Sequence[timedelta]) -> list[Any]:
-    """What was decided, on what evidence, and what the journal says of it."""
-    (folder.parent / "scenario.toml").write_text(SCENARIO)
+def played(folder: Path, restarts: Sequence[timedelta], late: timedelta | None = None) -> list[Any]:
+    """What was decided, on what evidence, and what the journal says of it; ``late``: a fault at the end of the second run."""
+    text, second = SCENARIO, "passed"
+    if late is not None:
+        second = "failed"
+        text = SCENARIO.replace('"passed"\nfrom = "1:00:00"', '"failed"\nfrom = "0:58:00"') + LATE.format(at=late)
+        text = text.replace("no_others = true", "no_others = false")
+    (folder.parent / "scenario.toml").write_text(text)
     scenario = load(str(folder.parent / "scenario.toml"))
     gateway = Gateway(folder, scenario, restarts)
     outcome = run(
@@ -136,16 +153,17 @@ def played(folder: Path, restarts: Sequence[timedelta]) -> list[Any]:
         for row, test_run in query.verdicts(session):
             assert evidence.intact(row)
             told.append((row.outcome, row.body, row.evidence_sha256, row.evidence_samples, test_run.decided_at))
-        (ticket,) = query.all_tickets(session)
+        ticket = min(query.all_tickets(session), key=lambda ticket: ticket.id)
+        assert late is not None or len(query.all_tickets(session)) == 1
         told.append((ticket.state, ticket.occurrences))
         told.append([(row.at, row.action, row.to_state) for row in query.timeline(session, ticket.id)])
     gateway.loop.close()
-    assert [outcome for outcome, *_ in told[:2]] == ["failed", "passed"]
-    assert Action.VERDICT_PASSED in [action for _, action, _ in told[-1]]
+    assert [outcome for outcome, *_ in told[:-2]] == ["failed", second]
+    assert (Action.VERDICT_PASSED in [action for _, action, _ in told[-1]]) == (second == "passed")
     return told
 
 
-def test_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> None:
+def test_fault_22_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> None:
     """While the fault rises, in the failing run, twice in the passing run, and between its window and its verdict."""
     plain = played(tmp_path / "plain", [])
     decided_at = plain[1][-1]
@@ -153,3 +171,12 @@ def test_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> N
     moments = [timedelta(minutes=11), timedelta(minutes=22), timedelta(minutes=50), timedelta(minutes=58)]
     moments.append(decided_at - scenario.start - timedelta(seconds=10))
     assert played(tmp_path / "restarted", moments) == plain
+
+
+def test_fault_22_a_fault_at_the_very_end_fails_the_run_exactly_once(tmp_path: Path) -> None:
+    """Ten seconds before a run would pass, with and without a gateway that restarts between the fault and the verdict."""
+    plain = played(tmp_path / "passing", [])
+    start = load(str(tmp_path / "scenario.toml")).start
+    late = timedelta(seconds=round((plain[1][-1] - start).total_seconds()) - 10)
+    failed = played(tmp_path / "plain", [], late)
+    assert played(tmp_path / "restarted", [late - timedelta(minutes=7), late + timedelta(seconds=5)], late) == failed
