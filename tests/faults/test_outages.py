@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from domain.store.tables import FindingRow
+from domain.store.tables import DetectorState, FindingRow
 from tests.faults.conftest import Open
 from tests.faults.place import FULL, SERIALS, Place
 from tests.integration.gateway_fleet import stored
@@ -120,17 +119,20 @@ def test_fault_21_sqlite_locked_while_alarms_fire(open_place: Open, tmp_path: Pa
         alarm_while_sql_is_away(place, lambda: other.execute("BEGIN EXCLUSIVE"), lambda: other.execute("ROLLBACK"))
 
 
-def test_fault_16_an_exception_for_one_machine_leaves_the_others_alone(open_place: Open, tmp_path: Path) -> None:
-    place = open_place(start=False)
-    with closing(sqlite3.connect(tmp_path / "data" / "brewair.db")) as database, database:
-        database.execute(
-            "CREATE TRIGGER broken BEFORE INSERT ON finding WHEN NEW.serial = 'K-3'"
-            " BEGIN SELECT RAISE(ABORT, 'injected'); END"
-        )
+BROKEN_FINDING = """
+CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'injected'; END $$;
+CREATE TRIGGER broken BEFORE INSERT ON finding FOR EACH ROW WHEN (NEW.serial = 'K-3') EXECUTE FUNCTION broken();
+"""
+
+
+def test_fault_16_an_exception_for_one_machine_leaves_the_others_alone(
+    open_place: Open, postgresql: PostgreSQL
+) -> None:
+    place = open_place(start=False, database_url=postgresql.fresh_database())
+    with place.sessions.command() as session:
+        session.execute(text(BROKEN_FINDING))
         # A rule state that no rule can go on with.
-        database.execute(
-            "INSERT INTO detector_state (serial, position, dump) VALUES ('K-5', '', ?)", (json.dumps({"v": "?"}),)
-        )
+        session.add(DetectorState(serial="K-5", position="", dump={"?": "?"}))
     place.gateway.start()
     place.gateway.wait_connected()
     fleet = place.fleet()
