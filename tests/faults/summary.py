@@ -1,4 +1,8 @@
-"""The table at the end of a run: what every fault test had acknowledged and what the store held after it."""
+"""The table at the end of a run: what every fault test had acknowledged and what the store held after it.
+
+``excused`` is acknowledged and not stored for a reason that is none of the gateway's: lost by the broker, damaged by the
+test, or refused by InfluxDB and in quarantine.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 PROPERTY = "fault"
-COLUMNS = ("acknowledged", "stored", "lost", "doubled")
+COLUMNS = ("acknowledged", "stored", "excused", "lost", "doubled")
 _NAME = re.compile(r"::test_fault_(\d\d)_(\S+)$")
 
 

@@ -133,10 +133,10 @@ def test_fault_10_422_is_not_repeated_and_the_rest_is_written(place: Place, fron
     fleet = place.fleet()
     write(place.influxdb, place.bucket, f'soymilk,serial=OTHER temp_heater_c="hot" {fleet.start_ms}')
     fleet.publish(15)
-    place.publishers[0].sample("K-3", fleet.start_ms - 5000, -1, temp_heater_c=90.0)
+    place.publishers[0].sample("K-3", fleet.start_ms - 5000, 1001, temp_heater_c=90.0)
     old = fleet.start_ms - 10 * 86_400_000
     retention(place.influxdb, place.bucket, days=8)
-    place.publishers[0].sample("K-4", old, -2, power_w=1.0)
+    place.publishers[0].sample("K-4", old, 1002, power_w=1.0)
     fleet.publish(40)
     place.prove(may_miss={("K-3", fleet.start_ms - 5000), ("K-4", old)}, in_order=False)
     wait_until(lambda: place.held() == {"unwritable": 2}, timeout_s=30, what="both in quarantine")

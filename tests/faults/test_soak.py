@@ -25,6 +25,8 @@ EVERY_S = 20.0
 AWAY_S = 5.0
 RATE = 200.0
 SERIALS = tuple(f"K-{number}" for number in range(8))
+FILES = 24
+"""Of a gateway: spool, sockets, SQL connections; 14 when all is well and a few more while a store comes back."""
 LEAK_MIB_PER_H, LEAK_FROM_S = 1.0, 3600.0
 """A slope is only one when it has had time to show: an hour; shorter runs print it."""
 
@@ -139,14 +141,14 @@ def test_fault_25_soak_with_nemesis(
     look(place, lives[-1])
     longest = max(lives, key=lambda life: len(life.sizes))
     found = stored(place.influxdb, place.bucket)
-    files = f"{min(longest.files)}-{max(longest.files)}"
+    files = max(longest.files)
     peak = max(size for life in lives for _, size in life.sizes)
     print(
         f"soak of {span_s:.0f} s, {len(happened)} faults: acknowledged {len(fleet.publisher.acked)}, stored {len(found)},"
         f" lost {len(fleet.publisher.acked - found.keys())}, doubled {sum(found.values()) - len(found)},"
-        f" RSS {peak:.0f} MiB at most, slope {longest.slope():+.2f} MiB/h, {files} files open"
+        f" RSS {peak:.0f} MiB at most, slope {longest.slope():+.2f} MiB/h, {files} files open at most"
     )
     print("; ".join(happened))
-    assert max(max(life.files, default=0) for life in lives) < 2 * min(longest.files), "open files pile up"
+    assert max(max(life.files, default=0) for life in lives) <= FILES, "open files pile up"
     if span_s >= LEAK_FROM_S:
         assert longest.slope() < LEAK_MIB_PER_H
