@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from sqlalchemy import select
 
 from domain import wire
 from domain.clock import ScaledClock, SystemClock, to_ms
 from domain.settings import load
+from domain.store.tables import FindingRow
 from gateway.pipeline import Pipeline
 from gateway.service import running
 from tests.faults.conftest import Open
@@ -52,20 +54,24 @@ def test_fault_19_a_step_of_the_wall_clock_opens_and_closes_nothing(
     place = open_place(start=False)
     ticks, step, honest = Ticks(monkeypatch), [timedelta(0)], SystemClock.now
     monkeypatch.setattr(SystemClock, "now", lambda clock: honest(clock) + step[0])
-    fleet = place.fleet()
+    ill, well = place.fleet(SERIALS[:1], "ill"), place.fleet(SERIALS[1:], "well", fault_code="")
     with running(
         load({"BREWAIR_DATA_DIR": str(place.folder / "data"), **place.gateway.settings}), SystemClock()
     ) as one:
         wait_until(lambda: one.receiver.connected, timeout_s=30, what="the connection")
-        fleet.publish(50)
-        place.wait_stored(fleet.sent)
-        place.wait_tickets()
+        for fleet in (ill, well):
+            fleet.publish(50, rate=1000)
+        place.wait_stored(ill.sent | well.sent)
+        place.wait_tickets(ill.serials)
         for to in (HOUR, timedelta(0), -HOUR, timedelta(0)):
             step[0] = to
             ticks.wait(3)
-            fleet.publish(5)
+            for fleet in (ill, well):
+                fleet.publish(5, rate=1000)
             ticks.wait(3)
-        place.prove(running=False)
+        place.prove(tickets=ill.serials, running=False)
+    with place.sessions.read() as session:
+        assert list(session.scalars(select(FindingRow.rule))) == ["R26"], "nobody was silent"
 
 
 def test_fault_19_device_clocks_far_ahead_of_1970_and_drifting(place: Place) -> None:
