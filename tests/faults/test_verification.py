@@ -1,9 +1,10 @@
-"""The loop through the real gateway: stopping and starting it, also in the middle of test runs, changes nothing."""
+"""Test runs of fifteen minutes while the gateway stops and starts, and a fault just before their end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from device_sim.bus import Command
 from device_sim.machine import Publication
 from device_sim.runner import run
 from device_sim.scenario import Scenario, load
-from domain.clock import ManualClock
+from domain.clock import ManualClock, to_ms
 from domain.desk import evidence
 from domain.settings import load as load_settings
 from domain.store.queries import tickets as query
 from domain.store.session import Sessions
-from domain.tickets.states import Action
+from domain.tickets.states import Action, State
+from domain.verdicts import Outcome
+from tests.desk_world import moved
+from tests.journeys.test_loop import healthy, on_disk, to_the_second_run
 
 pytestmark = pytest.mark.fault
 
@@ -79,14 +83,6 @@ to = "1:25:00"
 """
 
 
-LATE = """
-[[timeline]]
-at = "{at}"
-machine = "S-1"
-fault = "voltage_sag"
-"""
-
-
 class Gateway:
     """A gateway that is closed and opened again at given moments of the scenario; the bus and the clock of the run."""
 
@@ -128,14 +124,9 @@ class Gateway:
         return self.loop.sessions
 
 
-def played(folder: Path, restarts: Sequence[timedelta], late: timedelta | None = None) -> list[Any]:
-    """What was decided, on what evidence, and what the journal says of it; ``late``: a fault at the end of the second run."""
-    text, second = SCENARIO, "passed"
-    if late is not None:
-        second = "failed"
-        text = SCENARIO.replace('"passed"\nfrom = "1:00:00"', '"failed"\nfrom = "0:58:00"') + LATE.format(at=late)
-        text = text.replace("no_others = true", "no_others = false")
-    (folder.parent / "scenario.toml").write_text(text)
+def played(folder: Path, restarts: Sequence[timedelta]) -> list[Any]:
+    """What was decided, on what evidence, and what the journal says of it."""
+    (folder.parent / "scenario.toml").write_text(SCENARIO)
     scenario = load(str(folder.parent / "scenario.toml"))
     gateway = Gateway(folder, scenario, restarts)
     outcome = run(
@@ -153,13 +144,12 @@ def played(folder: Path, restarts: Sequence[timedelta], late: timedelta | None =
         for row, test_run in query.verdicts(session):
             assert evidence.intact(row)
             told.append((row.outcome, row.body, row.evidence_sha256, row.evidence_samples, test_run.decided_at))
-        ticket = min(query.all_tickets(session), key=lambda ticket: ticket.id)
-        assert late is not None or len(query.all_tickets(session)) == 1
+        (ticket,) = query.all_tickets(session)
         told.append((ticket.state, ticket.occurrences))
         told.append([(row.at, row.action, row.to_state) for row in query.timeline(session, ticket.id)])
     gateway.loop.close()
-    assert [outcome for outcome, *_ in told[:-2]] == ["failed", second]
-    assert (Action.VERDICT_PASSED in [action for _, action, _ in told[-1]]) == (second == "passed")
+    assert [outcome for outcome, *_ in told[:2]] == ["failed", "passed"]
+    assert Action.VERDICT_PASSED in [action for _, action, _ in told[-1]]
     return told
 
 
@@ -173,10 +163,25 @@ def test_fault_22_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: P
     assert played(tmp_path / "restarted", moments) == plain
 
 
-def test_fault_22_a_fault_at_the_very_end_fails_the_run_exactly_once(tmp_path: Path) -> None:
-    """Ten seconds before a run would pass, with and without a gateway that restarts between the fault and the verdict."""
-    plain = played(tmp_path / "passing", [])
-    start = load(str(tmp_path / "scenario.toml")).start
-    late = timedelta(seconds=round((plain[1][-1] - start).total_seconds()) - 10)
-    failed = played(tmp_path / "plain", [], late)
-    assert played(tmp_path / "restarted", [late - timedelta(minutes=7), late + timedelta(seconds=5)], late) == failed
+@pytest.mark.parametrize("restarts", [False, True])
+def test_fault_22_a_fault_at_14_50_fails_the_run_exactly_once(tmp_path: Path, restarts: bool) -> None:
+    world = on_disk(tmp_path)
+    number = to_the_second_run(world)
+    sent = moved(healthy(), "SMM-1", world.now + timedelta(seconds=5))
+    fault_ms = to_ms(world.advance(minutes=14, seconds=50))
+    sent = [
+        replace(reading, values={**reading.values, "fault_code": "E4"}) if reading.ts > fault_ms else reading
+        for reading in sent
+    ]
+    world.feed([reading for reading in sent if reading.ts <= fault_ms])
+    world.tick()
+    assert world.runs(number)[0].outcome == Outcome.PENDING
+    if restarts:
+        world = world.restarted()
+    for _ in range(3):
+        world.feed(sent)  # the rest, and what had come already once more
+        world.tick(minutes=10)
+    assert [run.outcome for run in world.runs(number)] == [Outcome.FAILED, Outcome.FAILED]
+    assert world.ticket(number).state == State.REPAIRING
+    with world.read() as session:
+        assert [row.outcome for row, _ in query.verdicts(session)] == ["failed", "failed"]
