@@ -155,6 +155,7 @@ class Place:
         timeout_s: float = 120.0,
         running: bool = True,
         in_order: bool = True,
+        episodes_once: bool = True,
     ) -> None:
         """The common rule: every acknowledged sample is stored exactly once, the rules got each machine's samples in order,
         nobody has two tickets, the gateway stayed small. ``may_miss`` is what others lost (a broker) or what was damaged on

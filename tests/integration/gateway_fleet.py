@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter, deque
@@ -127,12 +128,22 @@ class Publisher:
         self._client.max_inflight_messages_set(1000)
         self._client.max_queued_messages_set(0)
         self._client.reconnect_delay_set(1, 1)
+        self._interrupted = threading.Event()
+        self._client.on_disconnect = lambda *_: self._interrupted.set()
         self._client.on_publish = lambda _client, _data, mid, _reason, _properties: self._pubacks.add(mid)
         self._client.connect(broker.host, broker.port)
         self._client.loop_start()
 
     def publish(self, topic: str, payload: bytes, samples: list[Sample] | None = None) -> None:
-        """One message; ``samples`` are what it holds."""
+        """One message; ``samples`` are what it holds.
+
+        After an interruption what was on its way comes first, or paho would let it be overtaken.
+        """
+        if self._interrupted.is_set():
+            wait_until(
+                lambda: self._client.is_connected() and self._collect(), timeout_s=60, what="the broker to be back"
+            )
+            self._interrupted.clear()
         self._waiting.append((self._client.publish(topic, payload, qos=1).mid, samples or []))
         self._collect()
 
