@@ -94,8 +94,8 @@ def test_bytes_come_one_by_one(proxy: FaultProxy, echo: Echo) -> None:
     with dial(proxy) as line:
         echo.reads.clear()
         proxy.piece_bytes = 1
-        line.sendall(b"x" * 50)
-        assert exactly(line, 50) == b"x" * 50
+        line.sendall(b"x" * 3000)
+        assert exactly(line, 3000) == b"x" * 3000
         assert len(echo.reads) > 10, "the server got them in one piece"
 
 
