@@ -300,8 +300,7 @@ class Machines:
             return None
         if self._fleet is not None and serial in self._homes and (memory := self._fleet.lend(serial)) is not None:
             self._kept[serial] = orjson.dumps(memory)  # should the rules break, it goes on from here
-        kept = self._kept.get(serial)
-        found = Detector(card, serial) if kept is None else Detector.load(card, serial, orjson.loads(kept))
+        found = _resumed(card, serial, self._kept.get(serial))
         if found.interval_s is None:
             found.interval_s = unit.interval_s
         self._detectors[serial] = found
@@ -348,6 +347,16 @@ class Machines:
             self._kept[serial] = orjson.dumps(self._fleet.lend(serial))
             self._changed.add(serial)
         self._homes.pop(serial, None)
+
+
+def _resumed(card: ModelCard, serial: str, kept: bytes | None) -> Detector:
+    """The machine's rules where they were; anew where nothing was kept, or nothing that can be used."""
+    if kept is not None:
+        try:
+            return Detector.load(card, serial, orjson.loads(kept))
+        except Exception:
+            log.exception("rule_state_unusable", serial=serial)
+    return Detector(card, serial)
 
 
 def _card(unit: Unit) -> ModelCard | None:

@@ -52,7 +52,8 @@ SQL_PATIENCE_S = 10.0
 """So long the first connection waits for SQL to say that nobody has our client id; then what comes matters more."""
 LEASES_EVERY_S = 2.0
 STALL_S = 10.0
-"""A loop that did not come round for so long was stopped, or the machine slept: silence before now proves nothing."""
+"""A loop that did not come round for so long was stopped, or the machine slept; a wall clock that moved so far against
+the monotonic one was set: silence before now proves nothing."""
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 log = structlog.get_logger()
@@ -197,14 +198,16 @@ class Gateway:
         self._get_shards()
         sql = self.patience["sql"]
         next_tick = last_round = self._time()
+        wall_s = self._wall_s()
         while not self._stop.is_set():
             worked = False
             with sql:
                 self.pipeline.leases.renew(self._clock.now())
                 worked = self.pipeline.detect()
-                if self._time() - last_round > STALL_S and self.receiver.connected:
+                stalled, stepped = self._time() - last_round > STALL_S, abs(self._wall_s() - wall_s) > STALL_S
+                if (stalled or stepped) and self.receiver.connected:
                     self.pipeline.listening_since = self._clock.now()
-                last_round = self._time()
+                last_round, wall_s = self._time(), self._wall_s()
                 if last_round >= next_tick:
                     next_tick = last_round + TICK_EVERY_S
                     self.pipeline.tick(self._clock.now())
@@ -250,6 +253,10 @@ class Gateway:
             )
         self._filled_by.write_text(self.name)
 
+    def _wall_s(self) -> float:
+        """The wall clock against the one that never jumps: a change of it is a step of the wall clock."""
+        return SystemClock().now().timestamp() - self._time()
+
     def _store(self) -> None:
         telemetry = self.patience["telemetry"]
         ready, saved_at = False, self._time()
@@ -266,6 +273,7 @@ class Gateway:
                     self.pipeline.writer.save()
                     saved_at = self._time()
             if not telemetry.well:
+                ready = False  # a store that comes back may be an empty one
                 self._stop.wait(telemetry.pause_s)
             else:
                 self._gather(self.pipeline.writer.position, STORE_EVERY_S, worked=worked)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.summary import pytest_terminal_summary  # noqa: F401 - a hook of pytest
 from tests.servers import (
     SERVERS,
     InfluxDB,
@@ -24,6 +25,11 @@ from tests.servers import (
 )
 
 _started: list[Server] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--soak``: how long faults go on happening in the soak test."""
+    parser.addoption("--soak", default="150", metavar="SECONDS", help="length of the soak under faults (default: 150)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

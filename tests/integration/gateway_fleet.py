@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections import deque
+import urllib.request
+from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Any, Self
 import orjson
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from prometheus_client.parser import text_string_to_metric_families
 
 from domain import wire
 from tests.servers import InfluxDB, Mosquitto, wait_until
@@ -30,8 +33,9 @@ class GatewayProcess:
     ``brewair gateway OPTIONS``."""
 
     def __init__(self, folder: Path, *options: str, **settings: str) -> None:
-        self._program = ["cli.main", "gateway", *options] if options else ["gateway"]
+        self.program = ["cli.main", "gateway", *options] if options else ["gateway"]
         self.log_path = folder / "gateway.log"
+        self.settings = settings
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BREWAIR_")}
         self._environment = {**clean, "BREWAIR_DATA_DIR": str(folder / "data"), **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,6 +47,11 @@ class GatewayProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether the process that was started is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def events(self) -> list[dict[str, Any]]:
         """The lines of its log."""
         lines = self.log_path.read_text(encoding="utf-8").splitlines() if self.log_path.exists() else []
@@ -52,13 +61,18 @@ class GatewayProcess:
         """How often it has said ``event`` so far."""
         return sum(line.get("event") == event for line in self.events)
 
+    def peak_mib(self) -> float:
+        """The largest resident size of this run so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def start(self, *wrapper: str) -> None:
         """Start it; ``wrapper`` is a program that runs it. Entering ``with`` has already started it."""
         assert self._process is None, "two gateways of one client id would take the session over from each other"
         self._connections_before = self.said("broker_connected")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", *self._program],
+                [*wrapper, sys.executable, "-m", *self.program],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -120,12 +134,23 @@ class Publisher:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"fleet-{name}", clean_session=False)
         self._client.max_inflight_messages_set(1000)
         self._client.max_queued_messages_set(0)
+        self._client.reconnect_delay_set(1, 1)
+        self._interrupted = threading.Event()
+        self._client.on_disconnect = lambda *_: self._interrupted.set()
         self._client.on_publish = lambda _client, _data, mid, _reason, _properties: self._pubacks.add(mid)
         self._client.connect(broker.host, broker.port)
         self._client.loop_start()
 
     def publish(self, topic: str, payload: bytes, samples: list[Sample] | None = None) -> None:
-        """One message; ``samples`` are what it holds."""
+        """One message; ``samples`` are what it holds.
+
+        After an interruption what was on its way comes first, or paho would let it be overtaken.
+        """
+        if self._interrupted.is_set():
+            wait_until(
+                lambda: self._client.is_connected() and self._collect(), timeout_s=60, what="the broker to be back"
+            )
+            self._interrupted.clear()
         self._waiting.append((self._client.publish(topic, payload, qos=1).mid, samples or []))
         self._collect()
 
@@ -151,14 +176,26 @@ class Publisher:
         self._client.loop_stop()
 
 
-def stored(influxdb: InfluxDB, bucket: str, equipment_type: str = "soymilk") -> set[Sample]:
-    """Every (serial, ts) in a bucket, by query."""
-    answer = influxdb.call("GET", f"/query?db={bucket}&epoch=ms&q=SELECT+*+FROM+{equipment_type}+GROUP+BY+serial")
-    found: set[Sample] = set()
+def stored(influxdb: InfluxDB, bucket: str, equipment_type: str = "soymilk") -> Counter[Sample]:
+    """Every (serial, ts) in a bucket by query, with the number of points that have it."""
+    answer = influxdb.call("GET", f"/query?db={bucket}&epoch=ms&q=SELECT+*+FROM+{equipment_type}+GROUP+BY+*")
+    found: Counter[Sample] = Counter()
     for series in answer["results"][0].get("series", ()):
         at = series["columns"].index("time")
         found.update((series["tags"]["serial"], row[at]) for row in series["values"])
     return found
+
+
+def figures(address: str) -> dict[str, float]:
+    """Sums over all labels of what /metrics says now."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
 
 
 def now_ms() -> int:

@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.gateway_fleet import GatewayProcess, Publisher, now_ms, stored
+from tests.integration.gateway_fleet import GatewayProcess, Publisher, figures, now_ms, stored
 from tests.servers import InfluxDB, Mosquitto, free_port, wait_until
 from tests.unit.gateway.plant import prepare
 
@@ -41,14 +39,7 @@ class House:
 
     def figures(self) -> dict[str, float]:
         """Sums over all labels of what /metrics says now."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{self.metrics}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        sums: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-        return sums
+        return figures(self.metrics)
 
     def brewair(self, *arguments: str) -> list[dict[str, Any]]:
         """A command of the operator, beside the running gateway."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
@@ -15,64 +11,22 @@ from domain.errors import UnavailableError
 from domain.readings import Reading
 from domain.telemetry.influx import InfluxTelemetry, line_of
 from domain.telemetry.port import RefusedPoint
+from tests.fake_influx import OK, Answer, FakeInflux
 
 T0 = 1_795_000_000_000
-Answer = tuple[int, dict[str, str], str]
-Script = Callable[[list[bytes]], Answer | None]
-OK: Answer = (204, {}, "")
-
-
-class FakeInflux:
-    """An HTTP server whose ``script`` answers a write of some lines; None resets the connection."""
-
-    def __init__(self) -> None:
-        self.script: Script = lambda lines: OK
-        self.writes: list[list[bytes]] = []
-        self.tokens: list[str] = []
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                lines = self.rfile.read(int(self.headers["Content-Length"])).split(b"\n")
-                fake.writes.append(lines)
-                fake.tokens.append(self.headers["Authorization"])
-                answer = fake.script(lines)
-                if answer is None:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.close_connection = True
-                    return
-                status, headers, body = answer
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeInflux]:
-    influx = FakeInflux()
-    yield influx
-    influx.server.shutdown()
-    influx.server.server_close()
-    influx.thread.join()
+    with FakeInflux() as influx:
+        yield influx
 
 
 class Store:
     def __init__(self, fake: FakeInflux) -> None:
         self.refused: list[RefusedPoint] = []
         self.token = "first"
-        url = f"influxdb+http://127.0.0.1:{fake.server.server_address[1]}/org/bucket"
+        url = f"influxdb+{fake.url}/org/bucket"
         self.telemetry = InfluxTelemetry(url, lambda: self.token, self.refused.append)
 
     def write(self, readings: list[Reading]) -> None:
@@ -113,7 +67,7 @@ def test_400_that_quotes_the_bad_line_costs_one_more_request(fake: FakeInflux) -
 
     def refuses(lines: list[bytes]) -> Answer:
         if bad in lines:
-            return 400, {}, message("invalid", f"unable to parse '{bad.decode()}': missing field value")
+            return Answer(400, {}, message("invalid", f"unable to parse '{bad.decode()}': missing field value"))
         return OK
 
     taken = accepted(fake, refuses)
@@ -128,7 +82,7 @@ def test_400_that_quotes_the_bad_line_costs_one_more_request(fake: FakeInflux) -
 def test_400_without_a_quote_is_found_by_halving(fake: FakeInflux) -> None:
     batch = readings(5000)
     bad = line_of(batch[4999])
-    taken = accepted(fake, lambda lines: (400, {}, "no") if bad in lines else OK)
+    taken = accepted(fake, lambda lines: Answer(400, {}, "no") if bad in lines else OK)
     store = Store(fake)
     store.write(batch)
     assert len(fake.writes) <= 30
@@ -141,7 +95,7 @@ def test_422_is_not_retried_whole_and_its_culprit_is_named(fake: FakeInflux) -> 
     bad = line_of(batch[500])
     text = message("unprocessable entity", "partial write: field type conflict dropped=1")
     store = Store(fake)
-    fake.script = lambda lines: (422, {}, text) if bad in lines else OK
+    fake.script = lambda lines: Answer(422, {}, text) if bad in lines else OK
     store.write(batch)
     assert [refused.line for refused in store.refused] == [bad]
     assert len(fake.writes) <= 25
@@ -149,7 +103,7 @@ def test_422_is_not_retried_whole_and_its_culprit_is_named(fake: FakeInflux) -> 
 
 def test_422_for_everything_ends_and_says_so(fake: FakeInflux) -> None:
     store = Store(fake)
-    fake.script = lambda lines: (
+    fake.script = lambda lines: Answer(
         422,
         {},
         message("unprocessable entity", "partial write: points beyond retention policy"),
@@ -162,7 +116,7 @@ def test_422_for_everything_ends_and_says_so(fake: FakeInflux) -> None:
 
 def test_413_is_halved_until_it_fits(fake: FakeInflux) -> None:
     batch = readings(1000)
-    taken = accepted(fake, lambda lines: (413, {}, "too large") if len(lines) > 300 else OK)
+    taken = accepted(fake, lambda lines: Answer(413, {}, "too large") if len(lines) > 300 else OK)
     store = Store(fake)
     store.write(batch)
     assert taken == {line_of(reading) for reading in batch}
@@ -172,14 +126,14 @@ def test_413_is_halved_until_it_fits(fake: FakeInflux) -> None:
 @pytest.mark.parametrize(
     ("answer", "retry_after"),
     [
-        ((503, {"Retry-After": "7"}, "busy"), 7.0),
-        ((429, {"Retry-After": "9999"}, "slow down"), 600.0),
-        ((503, {}, "busy"), 1.0),
-        ((502, {}, "<html>"), 1.0),
-        ((500, {}, message("internal error", "cache-max-memory-size exceeded")), 1.0),
-        ((401, {}, message("unauthorized", "unauthorized access")), 30.0),
-        ((403, {}, message("forbidden", "no")), 30.0),
-        ((404, {}, message("not found", 'bucket "bucket" not found')), 30.0),
+        (Answer(503, {"Retry-After": "7"}, "busy"), 7.0),
+        (Answer(429, {"Retry-After": "9999"}, "slow down"), 600.0),
+        (Answer(503, {}, "busy"), 1.0),
+        (Answer(502, {}, "<html>"), 1.0),
+        (Answer(500, {}, message("internal error", "cache-max-memory-size exceeded")), 1.0),
+        (Answer(401, {}, message("unauthorized", "unauthorized access")), 30.0),
+        (Answer(403, {}, message("forbidden", "no")), 30.0),
+        (Answer(404, {}, message("not found", 'bucket "bucket" not found')), 30.0),
         (None, 1.0),
     ],
 )
@@ -203,7 +157,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 def test_a_refused_token_is_read_again(fake: FakeInflux) -> None:
     store = Store(fake)
-    fake.script = lambda lines: (401, {}, message("unauthorized", "unauthorized access"))
+    fake.script = lambda lines: Answer(401, {}, message("unauthorized", "unauthorized access"))
     with pytest.raises(UnavailableError, match="token"):
         store.write(readings(1))
     store.token = "second"
@@ -216,6 +170,8 @@ def test_500_that_is_a_partial_write_is_not_retried_for_ever(fake: FakeInflux) -
     batch = readings(8)
     bad = line_of(batch[3])
     store = Store(fake)
-    fake.script = lambda lines: (500, {}, message("internal error", "partial write: conflict")) if bad in lines else OK
+    fake.script = lambda lines: (
+        Answer(500, {}, message("internal error", "partial write: conflict")) if bad in lines else OK
+    )
     store.write(batch)
     assert [refused.line for refused in store.refused] == [bad]

@@ -1,12 +1,15 @@
-"""The loop through the real gateway: stopping and starting it, also in the middle of test runs, changes nothing."""
+"""Test runs of fifteen minutes while the gateway stops and starts, and a fault just before their end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cli.loop import Crew, Loop, Observation
 from cli.loop import _register as register
@@ -14,12 +17,17 @@ from device_sim.bus import Command
 from device_sim.machine import Publication
 from device_sim.runner import run
 from device_sim.scenario import Scenario, load
-from domain.clock import ManualClock
+from domain.clock import ManualClock, to_ms
 from domain.desk import evidence
 from domain.settings import load as load_settings
 from domain.store.queries import tickets as query
 from domain.store.session import Sessions
-from domain.tickets.states import Action
+from domain.tickets.states import Action, State
+from domain.verdicts import Outcome
+from tests.desk_world import moved
+from tests.journeys.test_loop import healthy, on_disk, to_the_second_run
+
+pytestmark = pytest.mark.fault
 
 SCENARIO = """
 title = "Two repairs of a small machine"
@@ -145,7 +153,7 @@ def played(folder: Path, restarts: Sequence[timedelta]) -> list[Any]:
     return told
 
 
-def test_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> None:
+def test_fault_22_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> None:
     """While the fault rises, in the failing run, twice in the passing run, and between its window and its verdict."""
     plain = played(tmp_path / "plain", [])
     decided_at = plain[1][-1]
@@ -153,3 +161,27 @@ def test_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: Path) -> N
     moments = [timedelta(minutes=11), timedelta(minutes=22), timedelta(minutes=50), timedelta(minutes=58)]
     moments.append(decided_at - scenario.start - timedelta(seconds=10))
     assert played(tmp_path / "restarted", moments) == plain
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_fault_22_a_fault_at_14_50_fails_the_run_exactly_once(tmp_path: Path, restarts: bool) -> None:
+    world = on_disk(tmp_path)
+    number = to_the_second_run(world)
+    sent = moved(healthy(), "SMM-1", world.now + timedelta(seconds=5))
+    fault_ms = to_ms(world.advance(minutes=14, seconds=50))
+    sent = [
+        replace(reading, values={**reading.values, "fault_code": "E4"}) if reading.ts > fault_ms else reading
+        for reading in sent
+    ]
+    world.feed([reading for reading in sent if reading.ts <= fault_ms])
+    world.tick()
+    assert world.runs(number)[0].outcome == Outcome.PENDING
+    if restarts:
+        world = world.restarted()
+    for _ in range(3):
+        world.feed(sent)  # the rest, and what had come already once more
+        world.tick(minutes=10)
+    assert [run.outcome for run in world.runs(number)] == [Outcome.FAILED, Outcome.FAILED]
+    assert world.ticket(number).state == State.REPAIRING
+    with world.read() as session:
+        assert [row.outcome for row, _ in query.verdicts(session)] == ["failed", "failed"]
