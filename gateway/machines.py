@@ -252,10 +252,12 @@ class Machines:
         if self._fleet is None:
             return
         for serial, news in self._fleet.tell(core.NEWS).items():
+            latest = news["heard_ms"] >= self._heard_ms.get(serial, 0)
             seen = self._hear(serial, news["heard_ms"])
             if news["last_ts"] is None:
                 continue
-            self.skew_ms[serial] = news["skew_ms"]
+            if latest:
+                self.skew_ms[serial] = news["skew_ms"]
             newer = seen.last_ts_ms is None or news["last_ts"] >= seen.last_ts_ms
             seen.latest = {**seen.latest, **news["latest"]} if newer else {**news["latest"], **seen.latest}
             if newer:

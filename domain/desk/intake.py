@@ -67,6 +67,8 @@ def open_from_finding(session: Session, finding: Finding, now: datetime) -> Tick
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
+        if query.finding_by_key(session, finding.episode_key) is None:
+            raise
         return None  # another gateway wrote the same episode in this very moment
     if finding.rule == OFFLINE_RULE and finding.cause == NETWORK:
         _site_offline(session, machine, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
-from domain.clock import from_ms, to_ms
+from domain.clock import SystemClock, from_ms, to_ms
 from domain.errors import BrewairError, UnavailableError
 from domain.readings import Reading, Value
 from domain.telemetry.fields import as_stored, fields_of, numeric
@@ -36,6 +36,8 @@ RETRY_S = 1.0
 MAX_RETRY_AFTER_S = 600.0
 REFUSED_US_S = 30.0
 """How often to knock again where token, organisation or bucket are wrong: a person has to act."""
+SMALL_FOR_S = 600.0
+"""How long requests stay small after one was too large (413)."""
 SEARCH_REQUESTS = 64
 """Requests spent on finding the single points that made a batch 'partial' (the others are written already)."""
 LATEST_MS = 9_000_000_000_000
@@ -85,6 +87,8 @@ class InfluxTelemetry:
         self._compress = parts.hostname not in ("127.0.0.1", "localhost", "::1")
         self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=TIMEOUT_MS / 1000))
         self._client: InfluxDBClient | None = None
+        self._time = SystemClock().monotonic
+        self._most_bytes, self._small_until = 0, 0.0
 
     @property
     def minute_bucket(self) -> str:
@@ -179,7 +183,7 @@ class InfluxTelemetry:
     def write_lines(self, lines: bytes) -> None:
         """The same for line protocol that somebody else has made: a line break between two lines."""
         budget = [SEARCH_REQUESTS]
-        waiting = [lines] if lines else []
+        waiting = list(self._pieces(lines)) if lines else []
         while waiting:
             waiting.extend(self._send(waiting.pop(), budget))
 
@@ -246,6 +250,18 @@ class InfluxTelemetry:
         self.answers["204"] += 1
         return ()
 
+    def _pieces(self, lines: bytes) -> Iterator[bytes]:
+        """``lines`` in requests of a size that was not too large of late; the last one first, as a stack has it."""
+        if len(lines) <= self._most_bytes or self._time() >= self._small_until:
+            yield lines
+            return
+        middle = lines.find(b"\n", len(lines) // 2)
+        if middle < 0:
+            yield lines
+            return
+        yield from self._pieces(lines[middle + 1 :])
+        yield from self._pieces(lines[:middle])
+
     def _after(self, refusal: _NotWritten, lines: list[bytes], budget: list[int]) -> Iterable[list[bytes]]:
         """What to do with lines that were refused: the error table of the design, row by row."""
         quoted = _UNPARSABLE.search(refusal.message) if refusal.status == 400 else None
@@ -263,6 +279,8 @@ class InfluxTelemetry:
             if budget[0] < 0:
                 self._on_refused(RefusedPoint("unwritable", refusal.message))
                 return ()
+        if refusal.status == 413:
+            self._most_bytes, self._small_until = sum(map(len, lines)) // 2, self._time() + SMALL_FOR_S
         middle = len(lines) // 2
         return lines[middle:], lines[:middle]
 
@@ -314,10 +332,11 @@ class InfluxTelemetry:
         partial = status == 422 or (status == 500 and "partial write" in message)
         if status in (400, 413) or partial:
             return _NotWritten(status, message, partial)
-        asked = headers.get("Retry-After", "")
-        retry_after = min(float(asked), MAX_RETRY_AFTER_S) if asked.isdigit() else RETRY_S
         return UnavailableError(
-            "InfluxDB cannot now ({status}: {message})", retry_after=retry_after, status=status, message=message
+            "InfluxDB cannot now ({status}: {message})",
+            retry_after=_asked_for_s(headers.get("Retry-After", "")),
+            status=status,
+            message=message,
         )
 
     def _influxql(self, query: str) -> dict[str, Any]:
@@ -370,6 +389,15 @@ class InfluxTelemetry:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def _asked_for_s(header: str) -> float:
+    """How long a server asks us to stay away: seconds or a date; a second where it does not say, ten minutes at most."""
+    try:
+        asked = urllib3.Retry().parse_retry_after(header) if header else RETRY_S
+    except urllib3.exceptions.InvalidHeader:
+        return RETRY_S
+    return min(asked, MAX_RETRY_AFTER_S)
 
 
 class _NotWritten(BrewairError):

@@ -121,11 +121,17 @@ def test_413_is_halved_until_it_fits(fake: FakeInflux) -> None:
     store.write(batch)
     assert taken == {line_of(reading) for reading in batch}
     assert store.refused == []
+    before = len(fake.writes)
+    store.write(batch)
+    assert all(len(lines) <= 300 for lines in fake.writes[before:])  # for ten minutes nobody has to refuse again
 
 
 @pytest.mark.parametrize(
     ("answer", "retry_after"),
     [
+        (Answer(503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, "busy"), 0.0),
+        (Answer(503, {"Retry-After": "Wed, 21 Oct 2105 07:28:00 GMT"}, "busy"), 600.0),
+        (Answer(503, {"Retry-After": "soon"}, "busy"), 1.0),
         (Answer(503, {"Retry-After": "7"}, "busy"), 7.0),
         (Answer(429, {"Retry-After": "9999"}, "slow down"), 600.0),
         (Answer(503, {}, "busy"), 1.0),
