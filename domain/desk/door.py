@@ -31,9 +31,10 @@ from domain.tickets.states import (
     check,
 )
 from domain.verdicts import Outcome, Verdict
+from domain.verification.reasons import in_english, say
 
 ENDED_EARLY = Verdict(
-    Outcome.INCONCLUSIVE, None, 0.0, 0.0, 0.0, (), ("The run was ended by a person before its verdict",)
+    Outcome.INCONCLUSIVE, None, 0.0, 0.0, 0.0, (), (in_english(say("ended_by_person")),), said=(say("ended_by_person"),)
 )
 
 
@@ -115,6 +116,9 @@ def move_clock(ticket: Ticket, before: State, after: State, now: datetime) -> No
 
 def void_verdicts(session: Session, ticket: Ticket, now: datetime) -> None:
     """No verdict or waiver given so far counts any longer; a run that is still measured ends without one."""
+    waiting = query.probation_run(session, ticket.id)
+    if waiting is not None:
+        evidence.seal(session, waiting, ENDED_EARLY, now)
     for run in query.runs(session, ticket.id):
         if run.voided_at is None:
             if run.outcome == Outcome.PENDING:
