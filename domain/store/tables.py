@@ -69,7 +69,7 @@ class Base(DeclarativeBase):
 
 
 class Customer(Base):
-    """Who owns machines."""
+    """Who owns machines. ``dealer_id``: the regional partner who looks after this customer, and sees it."""
 
     __tablename__ = "customer"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -78,6 +78,7 @@ class Customer(Base):
     phone: Mapped[str] = mapped_column(default="", index=True)
     note: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime]
+    dealer_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"), index=True)
 
 
 class Site(Base):
