@@ -20,12 +20,11 @@ from domain.errors import InvalidError, NotFoundError, RefusedError
 from domain.store import schema
 from domain.store.queries import registry as query
 from domain.store.session import Sessions, open_engine
-from portal.auth import hash_password
+from portal.auth import SHORTEST_PASSWORD, hash_password
 
 app = typer.Typer(help="People and equipment: the first administrator, imports, passwords.", no_args_is_help=True)
 app.add_typer(devices.app, name="devices")
 
-SHORTEST_PASSWORD = 10
 BROKEN_FILE = 1
 
 

@@ -15,6 +15,13 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class Purpose(StrEnum):
+    """Why a machine is measured: to prove a repair, or, after a pass on air that proved little, to see it in dirty air."""
+
+    REPAIR = "repair"
+    PROBATION = "probation"
+
+
 class CriterionState(StrEnum):
     """Of one criterion."""
 
@@ -25,8 +32,16 @@ class CriterionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: the key of a sentence and its figures, ready to print; a figure may be a reason itself (verification/reasons.py)."""
+
+    key: str
+    figures: dict[str, str | Reason] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CriterionResult:
-    """One line of the verdict: figure, limits, samples used, reason (an English gettext id, already filled in)."""
+    """One line of the verdict: figure, limits, samples used, ``reason`` in English and the same as key and figures."""
 
     key: str
     state: CriterionState
@@ -37,6 +52,7 @@ class CriterionResult:
     high: float | None = None
     samples: int = 0
     reason: str = ""
+    said: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,8 @@ class Verdict:
     """The judge's answer; times are device times in ms.
 
     ``net_active_s`` is the unbroken active time counted so far, ``min_active_s`` what the plan asks for; ``coverage`` is the
-    share of expected samples present in the window (0…1). ``reasons`` explain the outcome, the deciding one first.
+    share of expected samples present in the window (0…1). ``reasons`` explain the outcome, the deciding one first; ``said`` is
+    the same, one by one, as keys and figures.
     """
 
     outcome: Outcome
@@ -54,5 +71,6 @@ class Verdict:
     coverage: float
     criteria: tuple[CriterionResult, ...]
     reasons: tuple[str, ...] = field(default_factory=tuple)
+    said: tuple[Reason, ...] = field(default_factory=tuple, kw_only=True)
     probation: bool = False
     phase: str = ""

@@ -24,6 +24,7 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from domain.errors import InvalidError, RefusedError, SettingsError, UnavailableError
 from domain.store.queries import logins, registry
@@ -39,6 +40,8 @@ ATTEMPTS_PER_ACCOUNT = 8
 ATTEMPTS_PER_ADDRESS = 40
 """Failed log-ins per quarter of an hour; an office shares one address (EJ)."""
 ATTEMPT_WINDOW = timedelta(minutes=15)
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
 
 log = structlog.get_logger(__name__)
 _hasher = PasswordHasher()
@@ -90,6 +93,15 @@ def hash_password(password: str) -> str:
     """Argon2id hash. Takes tens of milliseconds and 64 MiB: never inside a transaction."""
     with _hashing:
         return _hasher.hash(password)
+
+
+def usable_password(password: str, field: str = "password") -> str:
+    """The password itself, if somebody may have it. Raises InvalidError."""
+    if len(password) < SHORTEST_PASSWORD:
+        raise InvalidError("At least {count} characters", field=field, count=SHORTEST_PASSWORD)
+    if len(password) > LONGEST_PASSWORD:
+        raise InvalidError("At most {count} characters", field=field, count=LONGEST_PASSWORD)
+    return password
 
 
 def password_fits(password_hash: str, password: str) -> bool:
@@ -157,19 +169,38 @@ class Logins:
             raise InvalidError("User name or password is wrong", field="password")
         self._by_account.forget(account)
         self._by_address.forget(address)
-        token, now = secrets.token_urlsafe(32), self._wall.now()
         with self._sessions.command() as session:
-            session.execute(delete(LoginSession).where(LoginSession.expires_at <= now))
-            session.add(
-                LoginSession(
-                    token_hash=_hashed(token),
-                    person_id=person.id,
-                    csrf=secrets.token_urlsafe(32),
-                    created_at=now,
-                    seen_at=now,
-                    expires_at=now + LIFETIME,
-                )
+            return self.open(session, person.id)
+
+    def check(self, user: User, password: str, address: str) -> None:
+        """Whether somebody who is logged in knows their password; the same limits as for a log-in.
+
+        Raises InvalidError for the field ``current``, TooManyAttemptsError.
+        """
+        self._by_address.count(address)
+        self._by_account.count(user.login)
+        with self._sessions.read() as session:
+            known = registry.person(session, user.id).password_hash
+        if not password_fits(known, password):
+            log.info("password change refused", address=address)
+            raise InvalidError("This is not your present password", field="current")
+        self._by_account.forget(user.login)
+        self._by_address.forget(address)
+
+    def open(self, session: Session, person_id: int) -> str:
+        """Starts a session of this person within a transaction and returns its token."""
+        token, now = secrets.token_urlsafe(32), self._wall.now()
+        session.execute(delete(LoginSession).where(LoginSession.expires_at <= now))
+        session.add(
+            LoginSession(
+                token_hash=_hashed(token),
+                person_id=person_id,
+                csrf=secrets.token_urlsafe(32),
+                created_at=now,
+                seen_at=now,
+                expires_at=now + LIFETIME,
             )
+        )
         return token
 
     def who(self, token: str | None, *, note: bool = True) -> User | None:

@@ -30,6 +30,7 @@ NAVIGATION: tuple[NavigationItem, ...] = (
     NavigationItem("/notices", _("Escalations"), "bell", P.SEE_NOTICES, _("Service")),
     NavigationItem("/equipment", _("Equipment"), "machine", P.SEE_EQUIPMENT, _("Records")),
     NavigationItem("/customers", _("Customers and sites"), "building", P.SEE_CUSTOMERS, _("Records")),
+    NavigationItem("/dealer", _("My customers"), "building", P.SEE_OWN_CUSTOMERS, _("Records")),
     NavigationItem("/people", _("People"), "people", P.SEE_PEOPLE, _("Records")),
     NavigationItem("/quarantine", _("Quarantine"), "quarantine", P.SEE_QUARANTINE, _("Operations")),
     NavigationItem("/unclaimed", _("Unclaimed"), "inbox", P.SEE_QUARANTINE, _("Operations")),

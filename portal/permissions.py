@@ -27,6 +27,7 @@ class Permission(StrEnum):
     SEE_EQUIPMENT = "see_equipment"
     EDIT_EQUIPMENT = "edit_equipment"
     SEE_CUSTOMERS = "see_customers"
+    SEE_OWN_CUSTOMERS = "see_own_customers"
     EDIT_CUSTOMERS = "edit_customers"
     UNMASK_PHONE = "unmask_phone"
     SEE_PEOPLE = "see_people"
@@ -59,8 +60,8 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         P.UNMASK_PHONE,
         P.SEE_QUARANTINE,
     },
-    # A dealer sees only its own customers' tickets; that narrowing is not built, so a dealer sees none of the others'.
-    Role.DEALER: frozenset({P.LOGGED_IN, P.SEE_TICKETS}),
+    # A dealer reads on one page what belongs to its own customers; every other page of the office stays shut.
+    Role.DEALER: frozenset({P.LOGGED_IN, P.SEE_TICKETS, P.SEE_OWN_CUSTOMERS}),
     Role.QA: frozenset(
         {P.LOGGED_IN, P.SEE_TICKETS, P.SEE_ALL_TICKETS, P.SEE_EQUIPMENT, P.SEE_QUARANTINE, P.SEE_GALLERY}
     ),

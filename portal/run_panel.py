@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -20,10 +21,9 @@ from domain.store.queries import service
 from domain.store.queries import tickets as query
 from domain.store.tables import TestRun, Ticket
 from domain.verdicts import CriterionState, Outcome
-from portal.labels import CRITERIA
 from portal.language import Message, _
 from portal.names import name_in
-from portal.reasons import NET_ACTIVE, read_reason
+from portal.reasons import reason_message
 from portal.render import Form
 
 SILENT_AFTER = timedelta(seconds=60)
@@ -38,6 +38,7 @@ PHASES: Mapping[str, str] = {
     "decided": _("Decided; waiting for late samples"),
 }
 REASONS_SHOWN = 4
+SHOWN_ELSEWHERE = ("criterion", "net_active")
 STATE_ORDER = (
     CriterionState.FAIL.value, CriterionState.PENDING.value, CriterionState.NOT_ASSESSABLE.value, CriterionState.PASS.value,
 )  # fmt: skip
@@ -201,11 +202,10 @@ def _panel(
 
 def _reasons(body: Mapping[str, Any], running: bool, locale: str) -> tuple[Message, ...]:
     # While measured, what is missing stands in the criteria and the ring; only what else concerns the whole run is said.
-    said = [str(reason) for reason in body.get("reasons", ())]
-    if not running:
-        return tuple(read_reason(reason, locale) for reason in said[:REASONS_SHOWN])
-    whole = [read_reason(reason, locale) for reason in said if reason.partition(": ")[0] not in CRITERIA]
-    return tuple(reason for reason in whole if reason.message_id != NET_ACTIVE)
+    told = list(zip_longest(map(str, body.get("reasons", ())), body.get("said", ())))
+    if running:
+        told = [(text, said) for text, said in told if said is None or said["key"] not in SHOWN_ELSEWHERE]
+    return tuple(reason_message(said, text, locale) for text, said in told[: None if running else REASONS_SHOWN])
 
 
 def criterion_lines(plan: TestPlan, judged: Sequence[Mapping[str, Any]], locale: str) -> tuple[CriterionLine, ...]:
@@ -230,7 +230,7 @@ def criterion_lines(plan: TestPlan, judged: Sequence[Mapping[str, Any]], locale:
             low=line.get("low"),
             high=line.get("high"),
             samples=int(line.get("samples", 0)),
-            reason=read_reason(str(line["reason"]), locale) if line.get("reason") else None,
+            reason=reason_message(line.get("said"), str(line["reason"]), locale) if line.get("reason") else None,
         )
         for line in judged
     ]

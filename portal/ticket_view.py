@@ -16,7 +16,7 @@ from domain.tickets.states import ACTIONS, STATES, Action, State
 from portal.labels import ACTION_ICON, OUTCOME, STATE_LOOK
 from portal.language import Message, _, masked_phone
 from portal.names import name_in
-from portal.reasons import read_reason
+from portal.reasons import reason_message
 from portal.triage import CAUSES as FINDING_CAUSES
 
 Say = Callable[[str | Message], str]
@@ -170,6 +170,11 @@ EVENTS: Mapping[str, Said] = {
     "call_joined": (_("Customer called again"), "phone", "attention"),
     "deadline_warning": (_("Deadline is near"), "clock", "warn"),
     "escalated": (_("Deadline missed, manager told"), "alert", "bad"),
+    "probation_passed": (_("Probation passed in dirty air"), "check", "good"),
+    "probation_failed": (_("Probation failed"), "alert", "bad"),
+    "probation_ended": (_("Probation is over"), "check", "neutral"),
+    "open_rework": (_("Opened as a rework"), "alert", "attention"),
+    "rework_joined": (_("An earlier repair has proved wrong"), "alert", "warn"),
     "rearmed": (_("Rules armed again after the waiver"), "refresh", "neutral"),
     "entry": (_("Check entered"), "edit", "neutral"),
     "phone_shown": (_("Phone number shown"), "eye", "neutral"),
@@ -215,7 +220,10 @@ def _happening(row: Journal, say: Say, locale: str) -> Happening:
     if action is not None:
         look = STATE_LOOK[State(row.to_state)][1] if row.to_state else "neutral"
         title, icon, tone = ACTIONS[action].label, ACTION_ICON[action], TONES.get(row.action, look)
-    said = [say(read_reason(row.reason, locale)) if row.reason else "", *_details(row, say, locale)]
+    said = [
+        say(reason_message(row.detail.get("said"), row.reason, locale)) if row.reason else "",
+        *_details(row, say, locale),
+    ]
     who = "" if row.actor_id is None and row.actor_name == "brewair" else row.actor_name
     return Happening(row.at, say(title), " · ".join(text for text in said if text), who, icon, tone)
 

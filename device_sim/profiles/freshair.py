@@ -38,6 +38,10 @@ CO2_M3H = 0.018
 HEAT_RECOVERY = 0.70
 DUCT_LAG_S = 20.0
 LEVELS_DWELL_S = 330.0
+HEATER_FROM_S, HEATER_UNTIL_S = 600.0, 1200.0
+"""The program ``heater`` shows the fan alone, the heater, and the fan alone again."""
+HEATER_LIFT_K = 6.0
+AIR_WH_PER_M3K = 0.34
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ def flow_share(resistance: float) -> float:
 class FreshAir:
     """One unit. ``level`` fixes the fan level (None: by the hour, as its owner likes it)."""
 
-    programs: tuple[str, ...] = ("top", "levels")
+    programs: tuple[str, ...] = ("top", "levels", "heater")
 
     def __init__(
         self, card: ModelCard, site: Site, outdoor: OutdoorAir, rng: random.Random, *, level: int | None = None
@@ -146,7 +150,7 @@ class FreshAir:
         self.state, self.level, self._program, self._uptime_ms = "standby", 0, "", 0
 
     def start_test(self, program: str, now_ms: int, active_s: float = 0.0) -> None:
-        """``top``: the highest level throughout; ``levels``: 5.5 minutes of each, then the highest."""
+        """``top``: the highest level throughout; ``levels``: 5.5 min of each, then the highest; ``heater``: 10 min of it."""
         self._program, self._program_s = program, 0.0
         self.state, self.level = "standby", 0
 
@@ -187,6 +191,8 @@ class FreshAir:
             self.airflow_m3h = self.rpm = fan_w = 0.0
         top = card.airflow_m3h[-1]
         self.dp_pa = card.dp_clean_pa * self._dp_gain * self._effective_resistance() * (self.airflow_m3h / top) ** 1.5
+        if self._heating():
+            fan_w += AIR_WH_PER_M3K * self.airflow_m3h * HEATER_LIFT_K
         self.power_w = (max(fan_w, card.p_standby_w) if self.level else card.p_standby_w) if factor else 0.0
         self.energy_kwh += self.power_w * dt / 3.6e6
         self._move_air(now_ms, dt)
@@ -220,6 +226,11 @@ class FreshAir:
         hour = self.site.local_hour(now_ms)
         busy = 7.0 <= hour < 9.0 or 11.0 <= hour < 13.5 or 17.0 <= hour < 19.5
         return self.levels if busy else (min(2, self.levels) if 6.0 <= hour < 22.0 else 1)
+
+    def _heating(self) -> bool:
+        """Only test mode switches the electric heater on; an owner's winter is not simulated."""
+        within = HEATER_FROM_S <= self._program_s < HEATER_UNTIL_S
+        return self._program == "heater" and within and self.airflow_m3h > 0
 
     def _honest_resistance(self) -> float:
         return 1.0 + (END_RESISTANCE - 1.0) * min(1.2, self.used_h / RATED_LIFE_H) ** 2
@@ -277,6 +288,8 @@ class FreshAir:
         gauss, condition, card = self.rng.gauss, self._condition, self.card
         outside, room = self.outdoor.temp_c(now_ms), self._room_c(now_ms)
         supply = outside + HEAT_RECOVERY * (room - outside) if self.airflow_m3h else room
+        if self._heating():
+            supply += HEATER_LIFT_K
         voltage = self.voltage_v * (1.0 + gauss(0.0, 0.001))
         power = float(round(self.power_w * (1.0 + gauss(0.0, 0.004))))
         values: dict[str, Value] = {
@@ -299,6 +312,8 @@ class FreshAir:
             "rh_out_pct": float(round(self.outdoor.rh_pct(now_ms) + gauss(0.0, 1.0))),
             "uptime_s": float(self._uptime_ms // 1000),
         }
+        if self._program == "heater":
+            values["ptc_on"] = self._heating()
         if self.pm25_in is not None:
             behind = self.pm25_room if card.pm25_out_at == "room" else self.pm25_supply
             before = self._sensors[0].read(self.pm25_in, card, self.rng)

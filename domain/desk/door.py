@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 
@@ -31,9 +32,10 @@ from domain.tickets.states import (
     check,
 )
 from domain.verdicts import Outcome, Verdict
+from domain.verification.reasons import in_english, say
 
 ENDED_EARLY = Verdict(
-    Outcome.INCONCLUSIVE, None, 0.0, 0.0, 0.0, (), ("The run was ended by a person before its verdict",)
+    Outcome.INCONCLUSIVE, None, 0.0, 0.0, 0.0, (), (in_english(say("ended_by_person")),), said=(say("ended_by_person"),)
 )
 
 
@@ -88,11 +90,13 @@ def change(
         raise ConflictError("Somebody else changed this first; look again and repeat")
     before = State(ticket.state)
     after = check(before, action, actor.roles, facts or facts_of(session, ticket, actor=actor))
+    told = _row(now, actor, action.value, ticket, ticket.serial, before, after, reason, detail)
+    # first, and past the unit of work, which would write the ticket before it: the database refuses a state nobody told
+    session.connection().execute(insert(Journal), [told])
     ticket.state = after.value
     move_clock(ticket, before, after, now)
     if action in VOIDS_VERDICT:
         void_verdicts(session, ticket, now)
-    journal(session, now, actor, action.value, ticket=ticket, before=before, after=after, reason=reason, detail=detail)
     # The row must change even where the state stays, or two people could act on one version.
     flag_modified(ticket, "state")
     session.flush()
@@ -115,6 +119,9 @@ def move_clock(ticket: Ticket, before: State, after: State, now: datetime) -> No
 
 def void_verdicts(session: Session, ticket: Ticket, now: datetime) -> None:
     """No verdict or waiver given so far counts any longer; a run that is still measured ends without one."""
+    waiting = query.probation_run(session, ticket.id)
+    if waiting is not None:
+        evidence.seal(session, waiting, ENDED_EARLY, now)
     for run in query.runs(session, ticket.id):
         if run.voided_at is None:
             if run.outcome == Outcome.PENDING:
@@ -158,20 +165,32 @@ def journal(
     detail: dict[str, object] | None = None,
 ) -> None:
     """Write down what happened."""
-    session.add(
-        Journal(
-            at=now,
-            ticket_id=ticket.id if ticket else None,
-            serial=ticket.serial if ticket else serial,
-            actor_id=actor.person_id,
-            actor_name=actor.name,
-            action=action,
-            from_state=before.value if before else "",
-            to_state=after.value if after else "",
-            reason=reason,
-            detail=detail or {},
-        )
-    )
+    session.add(Journal(**_row(now, actor, action, ticket, serial, before, after, reason, detail)))
+
+
+def _row(
+    now: datetime,
+    actor: Actor,
+    action: str,
+    ticket: Ticket | None,
+    serial: str | None,
+    before: State | None,
+    after: State | None,
+    reason: str,
+    detail: dict[str, object] | None,
+) -> dict[str, object]:
+    return {
+        "at": now,
+        "ticket_id": ticket.id if ticket else None,
+        "serial": ticket.serial if ticket else serial,
+        "actor_id": actor.person_id,
+        "actor_name": actor.name,
+        "action": action,
+        "from_state": before.value if before else "",
+        "to_state": after.value if after else "",
+        "reason": reason,
+        "detail": detail or {},
+    }
 
 
 def notify(

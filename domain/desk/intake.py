@@ -27,6 +27,7 @@ OFTEN, OFTEN_WITHIN = 3, timedelta(days=7)
 """An operating matter that comes up this often is suspected to be a real fault (equipment.md §5.3, EJ)."""
 OFTEN_FAULT = "The same operating matter came up three times in 7 days"
 REAL_FAULT = "The finding is a real fault"
+CAME_BACK = "The fault came back during the probation"
 SOURCES = ("call", "qr", "dealer")
 REPORTED_FAMILY = "reported"
 """Family of a call whose symptom fits none: still one open ticket per machine."""
@@ -155,6 +156,7 @@ def _tell_of_rework(session: Session, ticket: Ticket, now: datetime) -> None:
 
 
 def _join(session: Session, row: FindingRow, ticket: Ticket, now: datetime) -> None:
+    was_verified = ticket.state == State.VERIFIED
     query.count_occurrence(session, ticket, row.severity)
     journal(
         session, now, SYSTEM, "finding_joined", ticket=ticket,
@@ -162,7 +164,9 @@ def _join(session: Session, row: FindingRow, ticket: Ticket, now: datetime) -> N
     )  # fmt: skip
     if row.severity == Severity.P1:
         _alarm(session, row, ticket, now)
-    if ticket.state == State.VERIFIED and ticket.assignee_id is not None:
+    if was_verified and ticket.probation_until is not None and row.rule == ticket.rule:
+        change(session, ticket, Action.BACK_TO_REPAIR, SYSTEM, now, reason=CAME_BACK)
+    if was_verified and ticket.assignee_id is not None:
         notify(
             session, now, "danger", "{rule} fired again on {serial} after its test run", ticket=ticket,
             person_id=ticket.assignee_id, rule=row.rule, serial=row.serial,
@@ -199,6 +203,38 @@ def _clear(session: Session, finding: Finding, now: datetime) -> None:
             session, now, SYSTEM, "finding_cleared", ticket=query.ticket(session, row.ticket_id),
             detail={"rule": row.rule, "episode": row.episode_key},
         )  # fmt: skip
+
+
+def open_rework(session: Session, ended: Ticket, reason: str, now: datetime, detail: dict[str, object]) -> Ticket:
+    """The ticket of a repair that has proved wrong after its ticket ended; an open one of machine and family is joined."""
+    ticket, is_new = _first(
+        session,
+        Ticket(
+            kind=TicketKind.REPAIR.value,
+            state=State.REPORTED.value,
+            source="telemetry",
+            serial=ended.serial,
+            site_id=ended.site_id,
+            customer_id=ended.customer_id,
+            family=ended.family,
+            rule=ended.rule,
+            severity=ended.severity,
+            fault_kind=Kind.REAL.value,
+            occurrences=1,
+            triage={},
+            opened_at=now,
+            due_at=now + deadlines.STANDARD,
+            rework_of_id=ended.id,
+        ),
+    )
+    if is_new:
+        journal(session, now, SYSTEM, "open_rework", ticket=ticket, after=State.REPORTED, reason=reason, detail=detail)
+        _tell_of_rework(session, ticket, now)
+        change(session, ticket, Action.VISIT_NEEDED, SYSTEM, now, reason=REAL_FAULT)
+    else:
+        query.count_occurrence(session, ticket, ended.severity)
+        journal(session, now, SYSTEM, "rework_joined", ticket=ticket, reason=reason, detail=detail)
+    return ticket
 
 
 def reopen_what_lasts(session: Session, ended: Ticket, now: datetime) -> None:

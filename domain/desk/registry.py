@@ -77,6 +77,10 @@ def _phone(field: str, text: str) -> str:
     return digits
 
 
+def _reference(field: str, text: str) -> int | None:
+    return identifier({field: text}, field) if text else None
+
+
 def _day(field: str, text: str) -> date | None:
     if not text:
         return None
@@ -150,7 +154,7 @@ TYPE_NAMES = {key: key for key in EQUIPMENT} | {kind.name_zh: key for key, kind 
 }  # fmt: skip
 
 CUSTOMER_FIELDS: Mapping[str, Parse] = {
-    "name": _text(needed=True), "contact": _text(), "phone": _phone, "note": _text(4000),
+    "name": _text(needed=True), "contact": _text(), "phone": _phone, "note": _text(4000), "dealer_id": _reference,
 }  # fmt: skip
 SITE_FIELDS: Mapping[str, Parse] = {
     "name": _text(needed=True), "address": _text(400), "region": _text(64), "altitude_m": _altitude, "demo": _yes,
@@ -212,7 +216,10 @@ def save_customer(
     """Create a customer, or change the fields that the form names. Raises InvalidError, NotFoundError."""
     new = customer_id is None
     row = Customer(created_at=now) if customer_id is None else query.customer(session, customer_id)
-    _write(session, actor, now, "customer", row, _parsed(CUSTOMER_FIELDS, form, new=new), new=new)
+    values = _parsed(CUSTOMER_FIELDS, form, new=new)
+    if values.get("dealer_id") is not None and Role.DEALER not in query.person(session, values["dealer_id"]).roles:
+        raise InvalidError("This is no dealer", field="dealer_id")
+    _write(session, actor, now, "customer", row, values, new=new)
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Container, Iterable, Mapping
@@ -49,7 +50,7 @@ def append_samples(session: Session, readings: Iterable[Reading], now: datetime)
     by_serial: dict[str, list[Reading]] = {}
     for reading in readings:
         by_serial.setdefault(reading.serial, []).append(reading)
-    runs = query.measured_runs_of(session, list(by_serial))
+    runs = query.runs_wanting_samples(session, list(by_serial))
     return sum(evidence.append(session, run, by_serial[run.serial], now) for run in runs)
 
 
@@ -133,7 +134,10 @@ def record_verdict(session: Session, run: TestRun, verdict: Verdict, now: dateti
     reason = verdict.reasons[0] if verdict.reasons else ""
     change(
         session, ticket, OUTCOME_ACTION[verdict.outcome], SYSTEM, now, reason=reason,
-        detail={"run": run.id, "attempt": run.attempt, "probation": verdict.probation},
+        detail={
+            "run": run.id, "attempt": run.attempt, "probation": verdict.probation,
+            **({"said": dataclasses.asdict(verdict.said[0])} if verdict.said else {}),
+        },
     )  # fmt: skip
     if verdict.outcome is Outcome.FAILED:
         stop(session, run.serial, now)

@@ -33,6 +33,7 @@ PROGRAMS = {
     "soymilk:inlet": "fills",
     "soymilk:electrical": "full",
     "freshair:fan": "levels",
+    "freshair:ptc": "heater",
 }
 """Plan → program of test mode that shows what the plan must see; the machine's own first one otherwise (wire.md)."""
 

@@ -12,6 +12,7 @@ from domain.desk.dispatch import expire_unaccepted
 from domain.desk.door import journal, notify
 from domain.desk.guidance import watch_guided
 from domain.desk.intake import reopen_after_waiver
+from domain.desk.probation import watch_probation
 from domain.desk.verification import judge_running
 from domain.store.queries import tickets as query
 from domain.tickets.deadlines import WARN_BEFORE
@@ -43,5 +44,6 @@ WATCHES: tuple[Callable[[Session, datetime], None], ...] = (
     expire_unaccepted,
     watch_guided,
     reopen_after_waiver,
+    watch_probation,
 )
 """In this order; each is one transaction of its own, so that one that fails does not hold up the others."""

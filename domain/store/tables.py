@@ -69,7 +69,7 @@ class Base(DeclarativeBase):
 
 
 class Customer(Base):
-    """Who owns machines."""
+    """Who owns machines. ``dealer_id``: the regional partner who looks after this customer, and sees it."""
 
     __tablename__ = "customer"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -78,6 +78,7 @@ class Customer(Base):
     phone: Mapped[str] = mapped_column(default="", index=True)
     note: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime]
+    dealer_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"), index=True)
 
 
 class Site(Base):
@@ -213,7 +214,7 @@ class Ticket(Base):
     verified_at: Mapped[datetime | None]
     waived_at: Mapped[datetime | None]
     rearm_at: Mapped[datetime | None] = mapped_column(index=True)
-    probation_until: Mapped[datetime | None]
+    probation_until: Mapped[datetime | None] = mapped_column(index=True)
     ended_at: Mapped[datetime | None] = mapped_column(index=True)
     equipment: Mapped[Equipment | None] = relationship()
     site: Mapped[Site | None] = relationship()
@@ -275,7 +276,7 @@ class Repair(Base):
 
 
 class TestRun(Base):
-    """One measured run after a repair, with its own copy of plan and card. ``progress`` is the live verdict.
+    """One measured run, with its own copy of plan and card. ``progress`` is the live verdict; ``purpose`` as in verdicts.
 
     By trigger no row goes, and what the run is judged by stays: from its beginning, entries and outcome from the verdict on.
     """
@@ -286,6 +287,7 @@ class TestRun(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("ticket.id"), index=True)
     serial: Mapped[str] = mapped_column(String(64), index=True)
     attempt: Mapped[int]
+    purpose: Mapped[str] = mapped_column(String(16), default="repair", server_default="repair")
     plan: Mapped[Json]
     card: Mapped[Json]
     original_rule: Mapped[str] = mapped_column(String(16), default="")

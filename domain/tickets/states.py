@@ -278,7 +278,8 @@ ACTIONS: Mapping[Action, ActionFacts] = {
         "Run the test again", frozenset((_R.TECHNICIAN, _R.DISPATCHER)), _moves([_S.TESTING]), guards=(_run_decided,)
     ),
     Action.BACK_TO_REPAIR: ActionFacts(
-        "Back to repair", frozenset((_R.TECHNICIAN,)), _moves([_S.TESTING, _S.VERIFIED], _S.REPAIRING), fields=("reason",)
+        "Back to repair", frozenset((_R.TECHNICIAN, _R.SYSTEM)), _moves([_S.TESTING, _S.VERIFIED], _S.REPAIRING),
+        fields=("reason",),
     ),
     Action.WAIVE: ActionFacts(
         "Waive the test run", frozenset((_R.MANAGER,)), _moves([_S.TESTING, _S.REPAIRING], _S.VERIFIED),

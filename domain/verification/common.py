@@ -9,7 +9,8 @@ from math import isfinite
 from domain.catalogue.plan_model import Criterion, Entry
 from domain.detection.engine import Detector
 from domain.findings import Finding, Severity
-from domain.verification.measure import Measured, inside, judged, pending
+from domain.verification.measure import Measured, inside, judged, pending, sparse
+from domain.verification.reasons import say
 from domain.verification.timeline import Run, View
 
 Measure = Callable[[View, Criterion], Measured]
@@ -21,15 +22,15 @@ def voltage(view: View, criterion: Criterion) -> Measured:
     rows = view.settled if view.run.plan.type == "freshair" else view.counted
     lowest, highest = view.pick(rows, lows), view.pick(rows, highs)
     if not lowest.enough(view.complete):
-        return pending(f"Too few samples: {lowest.count} of {lowest.expected:.0f} expected", samples=lowest.count)
+        return pending(sparse(lowest, view.complete), samples=lowest.count)
     suffix = "_3" if view.card.phases == 3 else ""
     low, high = (criterion.limits[f"{side}{suffix}"] * view.card.rated_v for side in ("low", "high"))
     p5, p95 = lowest.percentile(5), highest.percentile(95)
-    reason = f"{p5:.1f}…{p95:.1f} V, limits {low:.1f}…{high:.1f} V"
+    reason = say("volts", low=f"{p5:.1f}", high=f"{p95:.1f}", least=f"{low:.1f}", most=f"{high:.1f}")
     if not (inside(p5, low, None) and inside(p95, None, high)):
         worst = p5 if not inside(p5, low, None) else p95
         again = max(lowest.recovers_ms(5, low, None), highest.recovers_ms(95, None, high))
-        return pending(f"Site supply: {reason}", samples=lowest.count, value=worst, retry_ms=again)
+        return pending(say("site_supply", reason=reason), samples=lowest.count, value=worst, retry_ms=again)
     return judged(True, reason, value=lowest.median, low=low, high=high, samples=lowest.count)
 
 
@@ -51,9 +52,9 @@ def alarms(found: tuple[int, Finding] | None) -> Measure:
     def measure(view: View, criterion: Criterion) -> Measured:
         newest = max(view.stop, view.after)
         if found is None or found[0] > newest:
-            return judged(True, "No alarm", value=0, high=0, samples=newest + 1)
+            return judged(True, say("no_alarm"), value=0, high=0, samples=newest + 1)
         row, finding = found
-        reason = f"{finding.rule} P{finding.severity:d} {finding.cause}".rstrip() + " was raised"
+        reason = say("raised", finding=f"{finding.rule} P{finding.severity:d} {finding.cause}".rstrip())
         return judged(False, reason, value=1, high=0, samples=newest + 1, at=row)
 
     return measure
@@ -68,18 +69,18 @@ def entry(view: View, criterion: Criterion) -> Measured:
 
 def _entered(wanted: Entry, given: float | bool | None) -> Measured:
     if given is None or not isfinite(given):
-        return pending(f"Not entered: {wanted.name_en}")
+        return pending(say("not_entered", entry=wanted.name_en))
     if given is False or (not wanted.numeric and not given):
-        return judged(False, f"Not in order: {wanted.name_en}", value=0)
+        return judged(False, say("not_in_order", entry=wanted.name_en), value=0)
     if given is True or not wanted.numeric:
         # a yes stands for a number only where it answers a limit
         confirmed = not wanted.numeric or wanted.high is not None
         return (
-            judged(True, f"In order: {wanted.name_en}")
+            judged(True, say("in_order", entry=wanted.name_en))
             if confirmed
-            else pending(f"A number is wanted: {wanted.name_en}")
+            else pending(say("number_wanted", entry=wanted.name_en))
         )
-    reason = f"{wanted.name_en}: {given:g} {wanted.unit}"
+    reason = say("entered", entry=wanted.name_en, value=f"{given:g}", unit=wanted.unit)
     return judged(
         inside(given, wanted.low, wanted.high), reason, value=given, low=wanted.low, high=wanted.high, samples=1
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from domain.readings import Reading, Value
+from domain.verdicts import Reason
+from domain.verification.reasons import say
 
 YEAR_2000_MS = 946_684_800_000
 SKEW_MS = 30_000
@@ -20,14 +22,15 @@ class Evidence:
     """Samples in order of time, one for each moment; ``channels`` are all that the machine sent, usable or not.
 
     ``obstacles`` are why no pass can come of them, ``notes`` what was done. ``span_ms`` is how long they kept coming, whatever
-    they are worth, by time of receipt where there is one.
+    they are worth, by time of receipt where there is one. ``shift_ms`` was added to every device time.
     """
 
     readings: tuple[Reading, ...]
     channels: frozenset[str]
-    obstacles: tuple[str, ...]
-    notes: tuple[str, ...]
+    obstacles: tuple[Reason, ...]
+    notes: tuple[Reason, ...]
     span_ms: int
+    shift_ms: int = 0
 
 
 def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
@@ -35,33 +38,33 @@ def prepare(samples: Sequence[Reading], *, demo_site: bool) -> Evidence:
 
     What a bad clock has touched is left out, so that only what came before it can still fail a run.
     """
-    obstacles: list[str] = []
-    notes: list[str] = []
+    obstacles: list[Reason] = []
+    notes: list[Reason] = []
     samples = [_as_the_device_said(r) for r in samples]
     usable = [r for r in samples if r.ts >= YEAR_2000_MS]
     if len(usable) < len(samples):
-        obstacles.append(f"Bad clock: {len(samples) - len(usable)} samples are dated before 2000")
+        obstacles.append(say("before_2000", count=f"{len(samples) - len(usable)}"))
     real = [r for r in usable if demo_site or not r.simulated]
     if len(real) < len(usable):
-        obstacles.append(f"{len(usable) - len(real)} samples are simulated and this is not a demo site")
+        obstacles.append(say("simulated", count=f"{len(usable) - len(real)}"))
     steady = _until_clock_steps_back(real)
     if len(steady) < len(real):
-        obstacles.append("Bad clock: the device time runs backwards")
+        obstacles.append(say("clock_backwards"))
     merged = [_merge(rows) for _, rows in sorted(_by_time(steady).items())]
     merged = [r for r in merged if r.values or r.rejected]
     until = _clock_leap(merged)
     if until is not None:
-        obstacles.append("Bad clock: the device time jumps ahead of the time of receipt")
+        obstacles.append(say("clock_leaps"))
         merged = merged[:until]
     shift = _constant_skew(merged)
     if shift:
-        notes.append(f"The device clock is {-shift / 1000:+.0f} s off; the time of receipt is used")
+        notes.append(say("clock_skew", shift=f"{-shift / 1000:+.0f}"))
     # from here on a sample is a sample: what it is worth has been decided above
     readings = tuple(replace(r, ts=r.ts + shift, simulated=False, backfill=False) for r in merged)
     channels = frozenset(channel for r in steady for channel in (*r.values, *r.rejected))
     came = [r.ts if r.recv_ms is None else r.recv_ms for r in samples]
     span_ms = max(came) - min(came) if came else 0
-    return Evidence(readings, channels, tuple(obstacles), tuple(notes), span_ms)
+    return Evidence(readings, channels, tuple(obstacles), tuple(notes), span_ms, shift)
 
 
 def _as_the_device_said(reading: Reading) -> Reading:

@@ -13,8 +13,9 @@ from statistics import median
 
 from domain.catalogue.freshair.efficiency import eta_min
 from domain.catalogue.plan_model import Criterion
-from domain.verdicts import CriterionState
-from domain.verification.measure import EPSILON, Measured, inside, judged, pending, unknowable
+from domain.verdicts import CriterionState, Reason
+from domain.verification.measure import EPSILON, Measured, inside, judged, pending, sparse, unknowable
+from domain.verification.reasons import also, say
 from domain.verification.statistics import Picked
 from domain.verification.timeline import GAP_MS, View
 
@@ -46,23 +47,23 @@ def _rated(values: Sequence[float], level: int | None) -> float:
     return values[index] if 0 <= index < len(values) else 0.0
 
 
-def _at(level: int | None) -> str:
-    return "at an unreported level" if level is None else f"at level {level}"
+def _at(level: int | None) -> Reason:
+    return say("unreported_level") if level is None else say("level", level=f"{level}")
 
 
 def _no_card_value(field: str, level: int | None) -> Measured:
-    return pending(f"The card has no {field} {_at(level)}")
+    return pending(say("no_card_value_at", field=field, at=_at(level)))
 
 
 def _short(min_s: float) -> Measured:
-    return pending(f"No level has run for {min_s:.0f} s yet")
+    return pending(say("no_level", needed=f"{min_s:.0f}"))
 
 
 def _held_against(level: int | None, picked: Picked, result: Measured) -> Measured:
     """A miss at a level that nobody knows is no miss."""
     if level is None and result.state is CriterionState.FAIL:
         return pending(
-            f"The level is not reported: {result.reason}", samples=result.samples, value=result.value,
+            say("level_unreported", reason=result.reason or say("unreported_level")), samples=result.samples, value=result.value,
             retry_ms=picked.recovers_ms(50.0, result.low, result.high),
         )  # fmt: skip
     return result
@@ -81,7 +82,7 @@ def fan_power(view: View, criterion: Criterion) -> Measured:
     if not found:
         return _short(limits["min_s"])
     if "each_level" in limits and (short := _shown_too_short(view, found)):
-        return pending(f"Level {short} was shown, but not for {limits['min_s']:.0f} s")
+        return pending(say("level_short", level=f"{short}", needed=f"{limits['min_s']:.0f}"))
     results = [_power_at(view, criterion, level, rows) for level, rows in found.items()]
     order = ("fail", "pending", "not_assessable", "pass")
     return min(reversed(results), key=lambda r: order.index(r.state))
@@ -98,11 +99,14 @@ def _power_at(view: View, criterion: Criterion, level: int | None, rows: Sequenc
         return _no_card_value("p_fan_w", level)
     power = view.pick(_without_heater(view, rows), view.line.numbers("power_w"))
     if power.seconds < limits["min_s"] or not power.dense:
-        return pending(f"Too little fan power {_at(level)} without the heater", samples=power.count)
+        seconds, needed = f"{power.seconds:.0f}", f"{limits['min_s']:.0f}"
+        short = say("fan_power_short", at=_at(level), seconds=seconds, needed=needed)
+        return pending(short, samples=power.count)
     own = view.run.baseline.pn_w.get(f"running:{level}" if level else "running")
     low = max(limits["low"] * rated, limits["base_low"] * own if own else 0.0)
     high = limits["high_large" if rated > limits["large_w"] else "high"] * rated
-    reason = f"Median {power.median:.0f} W {_at(level)}, limits {low:.0f}…{high:.0f} W" + ("" if own else _NO_BASELINE)
+    reason = say("fan_power", value=f"{power.median:.0f}", at=_at(level), low=f"{low:.0f}", high=f"{high:.0f}")
+    reason = reason if own else also(reason, say("no_baseline"))
     ok = inside(power.median, low, high)
     return _held_against(level, power, judged(ok, reason, value=power.median, low=low, high=high, samples=power.count))
 
@@ -121,12 +125,15 @@ def fan_speed(view: View, criterion: Criterion) -> Measured:
     speed = view.pick(rows, column)
     steady = view.pick(_after_change(view, rows, limits["settle_s"] * 1000), column)
     if not speed.dense or not steady.count:
-        return pending(_sparse(speed), samples=speed.count)
+        return pending(sparse(steady if speed.dense else speed), samples=speed.count)
     low, high, wobble = limits["low"] * rated, limits["high"] * rated, 100.0 * steady.variation
     if wobble > limits["cv_pct"] + EPSILON:
-        reason = f"Unsteady: varies by {wobble:.1f} %, {limits['cv_pct']:.0f} % allowed"
+        reason = say("unsteady", share=f"{wobble:.1f}", allowed=f"{limits['cv_pct']:.0f}")
         return judged(False, reason, value=speed.median, low=low, high=high, samples=speed.count)
-    reason = f"Median {speed.median:.0f} rpm {_at(level)}, limits {low:.0f}…{high:.0f}; varies by {wobble:.1f} %"
+    reason = also(
+        say("fan_speed", value=f"{speed.median:.0f}", at=_at(level), low=f"{low:.0f}", high=f"{high:.0f}"),
+        say("varies", share=f"{wobble:.1f}"),
+    )
     ok = inside(speed.median, low, high)
     return _held_against(level, speed, judged(ok, reason, value=speed.median, low=low, high=high, samples=speed.count))
 
@@ -144,7 +151,7 @@ def airflow(view: View, criterion: Criterion) -> Measured:
     limits, column = criterion.limits, view.line.numbers("airflow_m3h")
     starved = _starved(view, column, limits["never"], limits["never_s"] * 1000)
     if starved is not None:
-        reason = f"Below {limits['never']:.0%} of the level's airflow for {limits['never_s']:.0f} s"
+        reason = say("starved", share=f"{limits['never']:.0%}", seconds=f"{limits['never_s']:.0f}")
         return judged(False, reason, value=column[starved], at=starved)
     at = judged_level(view, limits["min_s"])
     if at is None:
@@ -155,9 +162,9 @@ def airflow(view: View, criterion: Criterion) -> Measured:
         return _no_card_value("airflow_m3h", level)
     flow = view.pick(rows, column)
     if not flow.dense:
-        return pending(_sparse(flow), samples=flow.count)
+        return pending(sparse(flow), samples=flow.count)
     low = limits["low"] * rated
-    reason = f"Median {flow.median:.0f} m³/h {_at(level)}, at least {low:.0f}"
+    reason = say("airflow", value=f"{flow.median:.0f}", at=_at(level), low=f"{low:.0f}")
     ok = inside(flow.median, low, None)
     return _held_against(level, flow, judged(ok, reason, value=flow.median, low=low, samples=flow.count))
 
@@ -184,7 +191,7 @@ def filter_pressure(view: View, criterion: Criterion) -> Measured:
     """#5: median pressure drop, brought to rated flow where the flow is known."""
     limits, card, line = criterion.limits, view.card, view.line
     if not card.dp_clean_pa:
-        return unknowable("The card has no dp_clean_pa")
+        return unknowable(say("no_card_value", field="dp_clean_pa"))
     at = judged_level(view, limits["min_s"])
     if at is None:
         return _short(limits["min_s"])
@@ -199,14 +206,16 @@ def filter_pressure(view: View, criterion: Criterion) -> Measured:
         ]
     drop = view.pick(rows, column)
     if not drop.dense:
-        return pending(_sparse(drop), samples=drop.count)
+        return pending(sparse(drop), samples=drop.count)
     low = limits["low_clean"] * card.dp_clean_pa
     high = limits["high_clean"] * card.dp_clean_pa if "high_clean" in limits else card.dp_final_pa or None
     ok = inside(drop.median, low, high) and ("high_clean" in limits or high is None or drop.median < high)
-    reason = f"Median {drop.median:.0f} Pa {'at rated flow' if corrected else 'uncorrected'}, limits {low:.0f}…"
-    return judged(
-        ok, reason + (f"{high:.0f} Pa" if high else ""), value=drop.median, low=low, high=high, samples=drop.count
-    )
+    how = say("at_rated_flow") if corrected else say("uncorrected")
+    if high:
+        reason = say("pressure", value=f"{drop.median:.0f}", how=how, low=f"{low:.0f}", high=f"{high:.0f}")
+    else:
+        reason = say("pressure_least", value=f"{drop.median:.0f}", how=how, low=f"{low:.0f}")
+    return judged(ok, reason, value=drop.median, low=low, high=high, samples=drop.count)
 
 
 def _pairs(view: View, rows: Sequence[int]) -> tuple[Picked, Picked]:
@@ -223,23 +232,25 @@ def pm25_efficiency(view: View, criterion: Criterion) -> Measured:
     """#6: 1 − median(out)/median(in) against what the sensors' error allows at this intake."""
     limits, card, line = criterion.limits, view.card, view.line
     if not (line.exists(PM_IN) and line.exists(PM_OUT)):
-        return unknowable("PM2.5 is not measured before and after the filter")
+        return unknowable(say("no_pair"))
     if card.pm25_out_at == "room":
-        return unknowable("The second PM2.5 sensor is in the room, not in the supply air")
+        return unknowable(say("room_sensor"))
     if not card.eta_pm25:
-        return unknowable("The card has no eta_pm25")
+        return unknowable(say("no_card_value", field="eta_pm25"))
     at = judged_level(view, limits["min_s"])
     if at is None:
         return _short(limits["min_s"])
     into, out = _pairs(view, at[1])
     if not into.enough(view.complete):
-        return pending(_sparse(into), samples=into.count)
+        return pending(sparse(into, view.complete), samples=into.count)
     cin = into.median
     if cin < limits["assessable_ugm3"]:
-        return unknowable(f"Clean air: intake {cin:.0f} µg/m³, {limits['assessable_ugm3']:.0f} needed", probation=True)
+        clean = say("clean_air", value=f"{cin:.0f}", needed=f"{limits['assessable_ugm3']:.0f}")
+        return unknowable(clean, probation=True)
     efficiency, least = 1.0 - out.median / cin, eta_min(cin, card.eta_pm25, card.sensor_err_abs, card.sensor_err_rel)
     weak = cin < limits["strict_ugm3"]
-    reason = f"{efficiency:.2f} at {cin:.0f} µg/m³ intake, at least {least:.2f}" + ("; weak check" if weak else "")
+    reason = say("efficiency", value=f"{efficiency:.2f}", intake=f"{cin:.0f}", low=f"{least:.2f}")
+    reason = also(reason, say("weak")) if weak else reason
     return judged(
         inside(efficiency, least, None), reason, value=efficiency, low=least, samples=into.count, probation=weak
     )
@@ -249,19 +260,22 @@ def supply_pm25(view: View, criterion: Criterion) -> Measured:
     """#7: supply air over the last 5 min is not dirtier than the intake."""
     limits, line = criterion.limits, view.line
     if not (line.exists(PM_IN) and line.exists(PM_OUT)):
-        return unknowable("PM2.5 is measured on one side only", reached=False)
+        return unknowable(say("one_side"), reached=False)
     if view.card.pm25_out_at == "room":
-        return unknowable("The second PM2.5 sensor is in the room, not in the supply air", reached=False)
+        return unknowable(say("room_sensor"), reached=False)
     rows = view.settled
     since = view.now - limits["last_s"] * 1000 if view.rows else 0
     if not rows or line.ts[rows[0]] > since:
-        return pending(f"{limits['last_s']:.0f} s of settled running needed")
+        return pending(say("settled", seconds=f"{limits['last_s']:.0f}"))
     into, out = _pairs(view, [i for i in rows if line.ts[i] >= since])
     whole = replace(into, expected=limits["last_s"] * 1000 / (view.interval_ms or 1))
     if not whole.dense:
-        return pending(_sparse(whole), samples=into.count)
+        return pending(sparse(whole), samples=into.count)
     high = into.median + limits["above_in"]
-    reason = f"Median {out.median:.0f} µg/m³, at most {high:.0f}; target {limits['target']:.0f}"
+    reason = also(
+        say("supply_pm25", value=f"{out.median:.0f}", high=f"{high:.0f}"),
+        say("target", value=f"{limits['target']:.0f}"),
+    )
     return judged(inside(out.median, None, high), reason, value=out.median, high=high, samples=out.count)
 
 
@@ -272,18 +286,20 @@ def sensors_alive(view: View, criterion: Criterion) -> Measured:
     for channel in present:
         frozen = _frozen(view, channel, rows, limits["flat_s"] * 1000, limits["partner_ugm3"])
         if frozen is not None:
-            name = "intake" if channel == PM_IN else "supply"
-            return judged(False, f"The {name} sensor has not moved for {limits['flat_s']:.0f} s", value=0.0, at=frozen)
+            seconds = f"{limits['flat_s']:.0f}"
+            still = say("intake_frozen", seconds=seconds) if channel == PM_IN else say("supply_frozen", seconds=seconds)
+            return judged(False, still, value=0.0, at=frozen)
     seen = [view.pick(rows, line.numbers(channel)) for channel in present]
     short = next((p for p in seen if p.seconds < limits["flat_s"] or not p.dense), None)
     if short is not None:
-        return pending(f"{short.seconds:.0f} s of each sensor, {limits['flat_s']:.0f} s needed", samples=short.count)
+        seen_s, needed = f"{short.seconds:.0f}", f"{limits['flat_s']:.0f}"
+        return pending(say("each_sensor", seconds=seen_s, needed=needed), samples=short.count)
     moves = [max(p.values) - min(p.values) for p in seen]
     if not moves:
-        return pending("No PM2.5 sensor has reported yet")
+        return pending(say("no_pm_sensor"))
     return judged(
         True,
-        f"The stiller sensor moved by {min(moves):.0f} µg/m³",
+        say("moved", value=f"{min(moves):.0f}"),
         value=min(moves),
         samples=sum(p.count for p in seen),
     )
@@ -315,10 +331,10 @@ def co2(view: View, criterion: Criterion) -> Measured:
     limits = criterion.limits
     seen = view.pick(view.settled, view.line.numbers("co2_in_ppm"))
     if not seen.enough(view.complete):
-        return pending(_sparse(seen), samples=seen.count)
+        return pending(sparse(seen, view.complete), samples=seen.count)
     lowest, highest = min(seen.values), max(seen.values)
     ok = inside(lowest, limits["low"], None) and inside(highest, None, limits["high"])
-    reason = f"{lowest:.0f}…{highest:.0f} ppm"
+    reason = say("co2", low=f"{lowest:.0f}", high=f"{highest:.0f}")
     return judged(ok, reason, value=seen.median, low=limits["low"], high=limits["high"], samples=seen.count)
 
 
@@ -330,22 +346,24 @@ def supply_temp(view: View, criterion: Criterion) -> Measured:
     for i in rows:
         temp = column[i]
         if temp is not None and not inside(temp, low, high):
-            return judged(False, f"{temp:.1f} °C, limits {low:.0f}…{high:.0f} °C", value=temp, low=low, high=high, at=i)
+            reason = say("supply_temp", value=f"{temp:.1f}", low=f"{low:.0f}", high=f"{high:.0f}")
+            return judged(False, reason, value=temp, low=low, high=high, at=i)
     seen = view.pick(rows, column)
     if not seen.enough(view.complete):
-        return pending(_sparse(seen), samples=seen.count)
-    reason = f"{min(seen.values):.1f}…{max(seen.values):.1f} °C, limits {low:.0f}…{high:.0f} °C"
+        return pending(sparse(seen, view.complete), samples=seen.count)
+    coldest, warmest = f"{min(seen.values):.1f}", f"{max(seen.values):.1f}"
+    reason = say("supply_temps", coldest=coldest, warmest=warmest, low=f"{low:.0f}", high=f"{high:.0f}")
     outside = line.numbers("temp_out_c")
     rises = [None if a is None or b is None else a - b for a, b in zip(column, outside, strict=True)]
     heated = [i for i in rows if line.column("ptc_on")[i] is True or line.states[i] == "preheating"]
     rise = view.pick(heated, rises)
     if rise.seconds >= limits["ptc_min_s"] and rise.dense:
         least = limits["ptc_rise_k"]
-        reason += f"; heater lifts it by {rise.median:.1f} K, at least {least:.0f} K"
+        reason = also(reason, say("heater_lifts", rise=f"{rise.median:.1f}", low=f"{least:.0f}"))
         if not inside(rise.median, least, None):
             return judged(False, reason, value=rise.median, low=least, samples=rise.count)
     elif "ptc_required" in limits:
-        return pending(f"{rise.seconds:.0f} s with the heater on and both temperatures", samples=rise.count)
+        return pending(say("heater_seconds", seconds=f"{rise.seconds:.0f}"), samples=rise.count)
     return judged(True, reason, value=seen.median, low=low, high=high, samples=seen.count)
 
 
@@ -354,7 +372,7 @@ def fan_drift(view: View, criterion: Criterion) -> Measured:
     limits = criterion.limits
     at = judged_level(view, 180.0)
     if at is None or not view.complete:
-        return pending("Known when the run is long enough")
+        return pending(say("not_long_enough"))
     rows = _after_change(view, _without_heater(view, at[1]), limits["settle_s"] * 1000)
     third = len(rows) // 3
     drifts: list[float] = []
@@ -365,12 +383,12 @@ def fan_drift(view: View, criterion: Criterion) -> Measured:
         column = view.line.numbers(channel)
         first, last = view.pick(rows[:third], column), view.pick(rows[len(rows) - third :], column)
         if not (first.dense and last.dense and first.median > 0):
-            return pending(_sparse(first), samples=first.count)
+            return pending(say("thirds_unusable"), samples=first.count)
         drifts.append(100.0 * (last.median / first.median - 1.0))
         count += first.count + last.count
     drift = max(drifts, key=abs)
     high = limits["high"]
-    reason = f"{drift:+.1f} % from the first third to the last, {high:.0f} % allowed"
+    reason = say("fan_drift", drift=f"{drift:+.1f}", allowed=f"{high:.0f}")
     return judged(inside(drift, -high, high), reason, value=drift, low=-high, high=high, samples=count)
 
 
@@ -379,15 +397,8 @@ def filter_life(view: View, criterion: Criterion) -> Measured:
     low = criterion.limits["low"]
     seen = [v for i in view.rows if (v := view.line.numbers("filter_life_pct")[i]) is not None]
     if not seen:
-        return pending("The counter has not reported yet")
-    reason = f"{seen[-1]:.0f} %, {low:.0f} % after a reset"
+        return pending(say("no_counter"))
+    reason = say("filter_life", value=f"{seen[-1]:.0f}", low=f"{low:.0f}")
     if round(seen[-1]) < low and not view.complete:
         return pending(reason, samples=len(seen), value=seen[-1])
     return judged(round(seen[-1]) >= low, reason, value=seen[-1], low=low, samples=len(seen))
-
-
-def _sparse(picked: Picked) -> str:
-    return f"Too few samples: {picked.count} of {picked.expected:.0f} expected"
-
-
-_NO_BASELINE = "; no baseline of this unit, that half is left out"

@@ -16,11 +16,12 @@ from domain.catalogue.plan_model import Criterion, TestPlan
 from domain.detection.baseline import Baseline
 from domain.findings import Finding
 from domain.readings import Reading
-from domain.verdicts import CriterionResult, CriterionState, Outcome, Verdict
+from domain.verdicts import CriterionResult, CriterionState, Outcome, Reason, Verdict
 from domain.verification import common, freshair, soymilk
 from domain.verification.common import Measure
 from domain.verification.evidence import Evidence, prepare
 from domain.verification.measure import Measured
+from domain.verification.reasons import in_english, listed, say
 from domain.verification.statistics import COVERAGE, MIN_SAMPLES
 from domain.verification.timeline import MAX_INTERVAL_MS, Run, View
 from domain.verification.windows import Check, Course, Window, course
@@ -108,9 +109,11 @@ class _Judgement:
         # what a bad clock or a simulator sends never reaches the cap: nobody shall wait for a pass that cannot come
         hopeless = bool(evidence.obstacles) and evidence.span_ms > run.plan.cap_s * 1000
         self.ended = ended or self.course.capped or hopeless
-        self.alarm: tuple[int, Finding] | None = common.first_alarm(run, self.course.last)
-        self.measures = {**MEASURES, "alarms": common.alarms(self.alarm)}
         self.criteria = {c.key: c for c in run.plan.criteria}
+        self.alarm: tuple[int, Finding] | None = None
+        if "alarms" in self.criteria:
+            self.alarm = common.first_alarm(run, self.course.last)
+        self.measures = {**MEASURES, "alarms": common.alarms(self.alarm)}
 
     def verdict(self) -> Verdict:
         """Walk through the windows in order of time and stop at the first decision."""
@@ -230,11 +233,13 @@ class _Judgement:
             return self._failed(view, last)
         why = [*self.evidence.obstacles]
         if any(check.kind == "broken" for w in windows for check in w.checks):
-            why.append("A stop or a silence of more than 60 s restarted the count")
+            why.append(say("restarted"))
         if not view.complete:
-            why.append(f"{view.net_active_ms / 1000:.0f} s of {self.run.plan.min_active_s:.0f} s net active time")
+            done, wanted = f"{view.net_active_ms / 1000:.0f}", f"{self.run.plan.min_active_s:.0f}"
+            why.append(say("net_active", done=done, wanted=wanted))
         elif open_window and open_window.done_at is None:
-            why.append("Not seen yet: " + ", ".join(f"{k} {v:.0f}" for k, v in self.run.plan.done_when.items()))
+            what = [Reason(key, {"count": f"{count:.0f}"}) for key, count in self.run.plan.done_when.items()]
+            why.append(say("not_seen", what=listed(what)))
         why += _too_thin(view)
         outcome = Outcome.INCONCLUSIVE if self.ended else Outcome.PENDING
         return self._verdict(outcome, view, None, tuple(why), window=open_window)
@@ -244,7 +249,7 @@ class _Judgement:
         outcome: Outcome,
         view: View,
         decided_at: int | None,
-        why: tuple[str, ...],
+        why: tuple[Reason, ...],
         *,
         probation: bool = False,
         window: Window | None = None,
@@ -253,38 +258,43 @@ class _Judgement:
         results = tuple(self._result(c, measured[c.key], outcome) for c in self.run.plan.criteria)
         wanted = CriterionState.FAIL if outcome is Outcome.FAILED else None
         deciding = [r for r in results if r.state is wanted or (wanted is None and r.required and r.state in _OPEN)]
-        reasons = why + tuple(f"{r.key}: {r.reason}" for r in deciding) + self.evidence.notes
-        if outcome is Outcome.PASSED and not reasons:
-            reasons = ("All criteria are fulfilled",)
+        said = (
+            why + tuple(say("criterion", name=r.key, reason=r.said) for r in deciding if r.said) + self.evidence.notes
+        )
+        if outcome is Outcome.PASSED and not said:
+            said = (say("all_fulfilled"),)
         return Verdict(
             outcome=outcome, decided_at=decided_at, net_active_s=view.net_active_ms / 1000,
-            min_active_s=self.run.plan.min_active_s, coverage=view.coverage, criteria=results, reasons=reasons,
+            min_active_s=self.run.plan.min_active_s, coverage=view.coverage, criteria=results,
+            reasons=tuple(in_english(reason) for reason in said), said=said,
             probation=probation, phase=_phase(outcome, window),
         )  # fmt: skip
 
     def _result(self, criterion: Criterion, measured: Measured, outcome: Outcome) -> CriterionResult:
         state, reason = measured.state, measured.reason
         if outcome is Outcome.PENDING and state is CriterionState.FAIL:
-            state, reason = CriterionState.PENDING, f"Out of limits so far: {reason}"
+            state, reason = CriterionState.PENDING, say("out_so_far", reason=reason) if reason else None
         elif outcome is not Outcome.PENDING and state is CriterionState.PENDING:
             state = CriterionState.NOT_ASSESSABLE
         return CriterionResult(
             key=criterion.key, state=state, required=self._required(criterion, measured), value=measured.value,
-            unit=criterion.unit, low=measured.low, high=measured.high, samples=measured.samples, reason=reason,
+            unit=criterion.unit, low=measured.low, high=measured.high, samples=measured.samples,
+            reason=in_english(reason) if reason else "", said=reason,
         )  # fmt: skip
 
 
-def _too_thin(view: View) -> list[str]:
+def _too_thin(view: View) -> list[Reason]:
     """Why the samples of the window cannot carry a pass: interval, coverage, and the two channels that must exist."""
-    why: list[str] = []
+    why: list[Reason] = []
     if view.interval_ms > MAX_INTERVAL_MS:
-        why.append(f"Sampled every {view.interval_ms / 1000:.1f} s, at most 10 s allowed")
+        why.append(say("interval", interval=f"{view.interval_ms / 1000:.1f}"))
     if view.coverage < COVERAGE:
-        why.append(f"Coverage {view.coverage:.0%}, {COVERAGE:.0%} needed")
+        why.append(say("coverage", share=f"{view.coverage:.0%}", needed=f"{COVERAGE:.0%}"))
     for name, column in (("power_w", view.line.numbers("power_w")), ("voltage_v", view.line.volts[0])):
         picked = view.pick(view.counted, column)
         if not picked.dense or picked.count < MIN_SAMPLES:
-            why.append(f"Too few samples of {name}: {picked.count} of {picked.expected:.0f} expected")
+            needed = f"{picked.needed(complete=False)}"
+            why.append(say("too_few_of", channel=name, count=f"{picked.count}", needed=needed))
     return why
 
 

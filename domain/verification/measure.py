@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.verdicts import CriterionState
+from domain.verdicts import CriterionState, Reason
+from domain.verification.reasons import say
+from domain.verification.statistics import Picked
 
 EPSILON = 1e-9
 
@@ -23,7 +25,7 @@ class Measured:
     low: float | None = None
     high: float | None = None
     samples: int = 0
-    reason: str = ""
+    reason: Reason | None = None
     at: int | None = None
     probation: bool = False
     reached: bool = True
@@ -31,7 +33,7 @@ class Measured:
 
 
 def pending(
-    reason: str, *, samples: int = 0, value: float | None = None, reached: bool = True, retry_ms: int = 0
+    reason: Reason, *, samples: int = 0, value: float | None = None, reached: bool = True, retry_ms: int = 0
 ) -> Measured:
     """Not enough yet."""
     return Measured(
@@ -39,14 +41,14 @@ def pending(
     )
 
 
-def unknowable(reason: str, *, probation: bool = False, reached: bool = True) -> Measured:
+def unknowable(reason: Reason, *, probation: bool = False, reached: bool = True) -> Measured:
     """Cannot be assessed in this run, whatever comes."""
     return Measured(state=CriterionState.NOT_ASSESSABLE, reason=reason, probation=probation, reached=reached)
 
 
 def judged(
     ok: bool,
-    reason: str,
+    reason: Reason,
     *,
     value: float | None = None,
     low: float | None = None,
@@ -66,3 +68,8 @@ def inside(value: float, low: float | None, high: float | None) -> bool:
     """Whether ``low`` ≤ value ≤ ``high``, forgiving the last digit of a float."""
     slack = EPSILON * max(1.0, abs(value))
     return (low is None or value >= low - slack) and (high is None or value <= high + slack)
+
+
+def sparse(picked: Picked, complete: bool = True) -> Reason:
+    """Not as many samples as :meth:`Picked.dense` wants, or :meth:`Picked.enough` where ``complete`` is given."""
+    return say("too_few", count=f"{picked.count}", needed=f"{picked.needed(complete)}")

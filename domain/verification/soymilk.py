@@ -9,7 +9,8 @@ from itertools import pairwise
 from math import inf
 
 from domain.catalogue.plan_model import Criterion
-from domain.verification.measure import EPSILON, Measured, inside, judged, pending, unknowable
+from domain.verification.measure import EPSILON, Measured, inside, judged, pending, sparse, unknowable
+from domain.verification.reasons import also, say
 from domain.verification.statistics import Picked, slope
 from domain.verification.timeline import GAP_MS, HELD_MS, MAX_INTERVAL_MS, Timeline, View
 
@@ -21,14 +22,15 @@ def heating_power(view: View, criterion: Criterion) -> Measured:
     """#2: median Pn with the heater on, and how often the heater is on without its power."""
     limits, rated = criterion.limits, view.card.p_heat_w
     if not rated:
-        return unknowable("The card has no p_heat_w")
+        return unknowable(say("no_card_value", field="p_heat_w"))
     line = view.line
     rows = [i for i in view.rows if line.heater_on[i]]
     power = view.pick(rows, line.normalised)
     if power.seconds < limits["min_s"]:
-        return pending(f"{power.seconds:.0f} s of heating seen, {limits['min_s']:.0f} s needed", samples=power.count)
+        seen, needed = f"{power.seconds:.0f}", f"{limits['min_s']:.0f}"
+        return pending(say("heating_seen", seen=seen, needed=needed), samples=power.count)
     if not power.dense:
-        return pending(_sparse(power), samples=power.count)
+        return pending(sparse(power), samples=power.count)
     low, high = limits["low"] * rated, limits["high"] * rated
     own = view.run.baseline.pn_w.get("heating")
     if own:
@@ -36,10 +38,12 @@ def heating_power(view: View, criterion: Criterion) -> Measured:
     settled = view.pick(_after_grace(view, rows, limits["dip_grace_s"] * 1000), line.normalised)
     dips = settled.share(limits["dip"] * rated * (1 - EPSILON))
     ok = inside(power.median, low, high)
-    reason = f"Median {power.median:.0f} W normalised, limits {low:.0f}…{high:.0f} W" + ("" if own else _NO_BASELINE)
+    reason = say("heating_power", value=f"{power.median:.0f}", low=f"{low:.0f}", high=f"{high:.0f}")
+    reason = reason if own else also(reason, say("no_baseline"))
     if dips > limits["dip_share"] + EPSILON:
         ok = False
-        reason = f"{dips:.0%} of heater-on time below {limits['dip'] * rated:.0f} W, {limits['dip_share']:.0%} allowed"
+        share, watt, allowed = f"{dips:.0%}", f"{limits['dip'] * rated:.0f}", f"{limits['dip_share']:.0%}"
+        reason = say("heater_dips", share=share, watt=watt, allowed=allowed)
     return judged(ok, reason, value=power.median, low=low, high=high, samples=power.count)
 
 
@@ -54,11 +58,11 @@ def phase_balance(view: View, criterion: Criterion) -> Measured:
         spread.append(100.0 * (max(given) - min(given)) / mean if mean > 0 else None)
     share = view.pick([i for i in view.rows if line.heater_on[i]], spread)
     if share.seconds < criterion.limits["min_s"] or not share.dense:
-        return pending("Not enough heating with all three currents", samples=share.count)
+        return pending(say("three_currents"), samples=share.count)
     high = criterion.limits["high"]
     return judged(
         inside(share.median, None, high),
-        f"Median {share.median:.1f} % between the phases, at most {high:.0f} %",
+        say("phase_balance", value=f"{share.median:.1f}", high=f"{high:.0f}"),
         value=share.median, high=high, samples=share.count,
     )  # fmt: skip
 
@@ -79,14 +83,17 @@ def grind_power(view: View, criterion: Criterion) -> Measured:
     """#4: median and 99th percentile of grinding power."""
     limits, rated = criterion.limits, view.card.p_motor_w
     if not rated:
-        return unknowable("The card has no p_motor_w")
+        return unknowable(say("no_card_value", field="p_motor_w"))
     if not grinds(view, limits["min_s"]):
-        return pending(f"No grind of at least {limits['min_s']:.0f} s yet")
+        return pending(say("no_grind", needed=f"{limits['min_s']:.0f}"))
     power = _ground(view, [(a, b) for _, a, b in view.runs("grinding")], limits["inrush_s"])
     if not power.dense:
-        return pending(_sparse(power), samples=power.count)
+        return pending(sparse(power), samples=power.count)
     low, high, peak = limits["low"] * rated, limits["high"] * rated, power.percentile(99)
-    reason = f"Median {power.median:.0f} W, limits {low:.0f}…{high:.0f} W; 99th percentile {peak:.0f} W"
+    reason = also(
+        say("grind_power", value=f"{power.median:.0f}", low=f"{low:.0f}", high=f"{high:.0f}"),
+        say("percentile_99", value=f"{peak:.0f}"),
+    )
     ok = inside(power.median, low, high) and inside(peak, None, limits["peak"] * rated)
     return judged(ok, reason, value=power.median, low=low, high=high, samples=power.count)
 
@@ -96,12 +103,13 @@ def grind_drift(view: View, criterion: Criterion) -> Measured:
     limits = criterion.limits
     stays = grinds(view, limits["min_s"])
     if len(stays) < limits["grinds"]:
-        return pending(f"{len(stays)} grinds of at least {limits['min_s']:.0f} s, {limits['grinds']:.0f} needed")
+        seconds, needed = f"{limits['min_s']:.0f}", f"{limits['grinds']:.0f}"
+        return pending(say("grinds_seen", count=f"{len(stays)}", seconds=seconds, needed=needed))
     first, last = (_ground(view, [stay], limits["inrush_s"]) for stay in (stays[0], stays[-1]))
     if not (first.dense and last.dense and first.median > 0):
-        return pending("Not enough samples in the first or the last grind", samples=first.count + last.count)
+        return pending(say("grind_samples"), samples=first.count + last.count)
     drift = 100.0 * (last.median / first.median - 1.0)
-    reason = f"{drift:+.1f} % from the first grind ({first.median:.0f} W) to the last ({last.median:.0f} W)"
+    reason = say("grind_drift", drift=f"{drift:+.1f}", first=f"{first.median:.0f}", last=f"{last.median:.0f}")
     high = limits["high"]
     return judged(
         inside(drift, -high, high), reason, value=drift, low=-high, high=high, samples=first.count + last.count
@@ -181,7 +189,7 @@ def heat_rate(view: View, criterion: Criterion) -> Measured:
     """#5: regression of temperature over heating below boiling, over the rate that the rated power should give."""
     limits, line, card = criterion.limits, view.line, view.card
     if not card.p_heat_w:
-        return unknowable("The card has no p_heat_w")
+        return unknowable(say("no_card_value", field="p_heat_w"))
     temps, ceiling = line.numbers("temp_c"), card.boiling_c - limits["below_boiling_k"]
     ratios: list[tuple[float, float, float]] = []
     count, longest, volume_missing = 0, 0.0, False
@@ -206,11 +214,19 @@ def heat_rate(view: View, criterion: Criterion) -> Measured:
         count += temp.count
     if not ratios:
         if volume_missing:
-            return pending("The volume is unknown: no fill was seen whole before this heat")
-        return pending(f"{longest:.0f} s of heating below {ceiling:.0f} °C, {limits['min_s']:.0f} s needed")
+            return pending(say("volume_unknown"))
+        seen, needed = f"{longest:.0f}", f"{limits['min_s']:.0f}"
+        return pending(say("heating_below", seen=seen, temp=f"{ceiling:.0f}", needed=needed))
     ratio, rate, expected = max(ratios, key=lambda r: abs(r[0] - 1.0))
     low, high = limits["low"], limits["high"]
-    reason = f"{rate:.2f} K/min, {expected:.2f} K/min expected: {ratio:.2f}, limits {low:.2f}…{high:.2f}"
+    reason = say(
+        "heat_rate",
+        rate=f"{rate:.2f}",
+        expected=f"{expected:.2f}",
+        ratio=f"{ratio:.2f}",
+        low=f"{low:.2f}",
+        high=f"{high:.2f}",
+    )
     return judged(inside(ratio, low, high), reason, value=ratio, low=low, high=high, samples=count)
 
 
@@ -276,17 +292,16 @@ def boil_hold(view: View, criterion: Criterion) -> Measured:
     """#6: the longest run at boiling temperature."""
     limits, line = criterion.limits, view.line
     if not line.exists("temp_c"):
-        return unknowable("No temperature probe: the boil cannot be seen")
+        return unknowable(say("no_probe"))
     held = hold_from(line, view.start, criterion)
     best_s = max((held.credited[i] for i in view.rows), default=0) / 1000
     hopeful_s = max((held.hopeful[i] for i in view.rows), default=0) / 1000
     need = hold_needed_s(view, criterion)
     temps = view.pick(view.rows, line.numbers("temp_c"))
-    reason = (
-        f"{best_s:.0f} s at {view.card.boiling_c - limits['below_boiling_k']:.1f} °C and above, {need:.0f} s needed"
-    )
+    boiling = f"{view.card.boiling_c - limits['below_boiling_k']:.1f}"
+    reason = say("boil_hold", seen=f"{best_s:.0f}", temp=boiling, needed=f"{need:.0f}")
     if not temps.dense:
-        return pending(_sparse(temps), samples=temps.count, value=best_s)
+        return pending(sparse(temps), samples=temps.count, value=best_s)
     if best_s >= need:
         return judged(True, reason, value=best_s, low=need, samples=temps.count)
     if "boil_hold" in view.run.plan.required and hopeful_s < need and _left_the_boil(view):
@@ -322,8 +337,9 @@ def overflow_trips(view: View, criterion: Criterion) -> Measured:
             at = i if trips > allowed and at is None else at
         wet = bool(electrode)
     if not seen:
-        return pending("The electrode has not reported yet")
-    return judged(at is None, f"{trips} trips, {allowed:.0f} allowed", value=trips, high=allowed, samples=seen, at=at)
+        return pending(say("no_electrode"))
+    reason = say("trips", count=f"{trips}", allowed=f"{allowed:.0f}")
+    return judged(at is None, reason, value=trips, high=allowed, samples=seen, at=at)
 
 
 def water_fill(view: View, criterion: Criterion) -> Measured:
@@ -332,7 +348,7 @@ def water_fill(view: View, criterion: Criterion) -> Measured:
     stays = [(a, b) for _, a, b in view.runs("filling")]
     whole = [(a, b) for a, b in stays if b < view.stop]
     if not whole:
-        return pending("No fill has been seen from beginning to end")
+        return pending(say("no_fill"))
     flow = view.pick([i for a, b in stays for i in range(a, b + 1)], line.numbers("water_flow_lpm"))
     median = flow.median if flow.dense else None
     if not line.exists("water_flow_lpm"):
@@ -340,8 +356,8 @@ def water_fill(view: View, criterion: Criterion) -> Measured:
         minutes = sum(m for _, m in poured)
         median = sum(v for v, _ in poured) / minutes if minutes else None
     if median is None:
-        return pending(_sparse(flow), samples=flow.count)
-    rates = f"{median:.1f} L/min, at least {minimum:.1f}"
+        return pending(sparse(flow), samples=flow.count)
+    rates = say("fill_rate", value=f"{median:.1f}", low=f"{minimum:.1f}")
     if not inside(median, minimum, None):
         return judged(False, rates, value=median, low=minimum, samples=flow.count)
     unknown = False
@@ -356,19 +372,18 @@ def water_fill(view: View, criterion: Criterion) -> Measured:
             if worst is None or abs(filled / target - 1) > abs(worst[0] / worst[1] - 1):
                 worst = filled, target
     if worst is None and unknown:
-        return pending(f"{rates}; the volume is unknown: no fill was seen whole", samples=flow.count)
+        return pending(also(rates, say("fill_not_whole")), samples=flow.count)
     if worst is None:
         if _any_target(view):
-            return pending(f"{rates}; the batch is not complete yet", samples=flow.count)
-        return judged(True, f"{rates}; no target volume is known", value=median, low=minimum, samples=flow.count)
+            return pending(also(rates, say("batch_incomplete")), samples=flow.count)
+        return judged(True, also(rates, say("no_target")), value=median, low=minimum, samples=flow.count)
     volume, target = worst
     low, high = (1 - tolerance) * target, (1 + tolerance) * target
     ok = inside(volume, low, high)
     if ok and unknown:
-        return pending(f"{rates}; the volume of another fill is unknown", samples=flow.count, value=volume)
-    return judged(
-        ok, f"{volume:.1f} L, target {target:.1f} L; {rates}", value=volume, low=low, high=high, samples=flow.count
-    )
+        return pending(also(rates, say("other_fill_unknown")), samples=flow.count, value=volume)
+    reason = also(say("volume", value=f"{volume:.1f}", target=f"{target:.1f}"), rates)
+    return judged(ok, reason, value=volume, low=low, high=high, samples=flow.count)
 
 
 def _volumes(view: View, batch: Batch, volume: float, target: float) -> list[float]:
@@ -393,12 +408,12 @@ def leak(view: View, criterion: Criterion) -> Measured:
     """#9: flow and litres with the valve shut, over the whole rest phase."""
     limits, line = criterion.limits, view.line
     if view.rest is None:
-        return pending("The rest phase has not begun")
+        return pending(say("no_rest"))
     # the meter may still show the water that ran when the valve closed
     rows = [i for i in range(view.rest, view.stop + 1) if line.ts[i] - line.ts[view.rest] >= HELD_MS]
     rested = (view.now - line.ts[view.rest]) / 1000
     if rested < limits["min_s"]:
-        return pending(f"{rested:.0f} s of rest so far")
+        return pending(say("rest_so_far", seconds=f"{rested:.0f}"))
     flow = view.pick(rows, line.numbers("water_flow_lpm"))
     counted = [c for i in rows if (c := line.numbers("water_total_l")[i]) is not None]
     count = max(flow.count, len(counted))
@@ -408,8 +423,8 @@ def leak(view: View, criterion: Criterion) -> Measured:
     total = max(run, counted[-1] - counted[0] if counted else 0.0)
     ok = inside(median, None, limits["flow_lpm"]) and inside(total, None, limits["total_l"])
     if not (all(seen) if ok else any(seen)):
-        return pending("Not enough samples of the water in the rest phase", samples=count)
-    reason = f"Median {median:.2f} L/min and {total:.2f} L in {rested:.0f} s with the valve shut"
+        return pending(say("rest_samples"), samples=count)
+    reason = say("leak", value=f"{median:.2f}", total=f"{total:.2f}", seconds=f"{rested:.0f}")
     return judged(ok, reason, value=median, high=limits["flow_lpm"], samples=count)
 
 
@@ -425,8 +440,8 @@ def keep_warm(view: View, criterion: Criterion) -> Measured:
             count, coldest = count + 1, min(coldest, temp)
             at = i if at is None and not inside(temp, low, None) else at
     if not count:
-        return pending("Not reached in this run", reached=False)
-    reason = f"Lowest {coldest:.1f} °C, at least {low:.0f} °C"
+        return pending(say("not_reached"), reached=False)
+    reason = say("keep_warm", value=f"{coldest:.1f}", low=f"{low:.0f}")
     return judged(at is None, reason, value=coldest, low=low, samples=count, at=at)
 
 
@@ -434,22 +449,22 @@ def standby_power(view: View, criterion: Criterion) -> Measured:
     """#12: median power of the last 60 s of the rest phase, in standby."""
     line, limits = view.line, criterion.limits
     if not view.card.p_standby_w:
-        return unknowable("The card has no p_standby_w")
+        return unknowable(say("no_card_value", field="p_standby_w"))
     if view.rest is None:
-        return pending("The rest phase has not begun")
+        return pending(say("no_rest"))
     since = view.now - limits["last_s"] * 1000
     if line.ts[view.rest] > since:
-        return pending("The rest phase is shorter than the last 60 s")
+        return pending(say("rest_short"))
     rows = [i for i in range(view.rest, view.stop + 1) if line.ts[i] >= since]
     # the row before the last 60 s reaches into them, where no row stands at their very beginning
     covered = range(rows[0] - (line.ts[rows[0]] > since), view.stop + 1)
     if any(line.states[i] != "standby" for i in covered):
-        return pending("Not in standby for the last 60 s")
+        return pending(say("no_standby"))
     power = view.pick(rows, line.numbers("power_w"))
     if not power.dense:
-        return pending(_sparse(power), samples=power.count)
+        return pending(sparse(power), samples=power.count)
     high = limits["high"] * view.card.p_standby_w
-    reason = f"Median {power.median:.1f} W over the last 60 s, at most {high:.1f} W"
+    reason = say("standby_power", value=f"{power.median:.1f}", high=f"{high:.1f}")
     return judged(inside(power.median, None, high), reason, value=power.median, high=high, samples=power.count)
 
 
@@ -459,21 +474,21 @@ def probe_alive(view: View, criterion: Criterion) -> Measured:
     temps = line.numbers("temp_c")
     known = [i for i in view.rows if temps[i] is not None]
     if not known:
-        return pending("The probe has not reported yet")
+        return pending(say("probe_silent"))
     jump = _first_jump(view, temps, known, limits)
     flat = _first_flat(view, temps, limits)
     if jump is not None and (flat is None or jump <= flat):
-        return judged(False, f"Jump of more than {limits['step_k']:.0f} K", samples=len(known), at=jump)
+        return judged(False, say("jump", step=f"{limits['step_k']:.0f}"), samples=len(known), at=jump)
     if flat is not None:
-        reason = f"Frozen within {limits['flat_k']} K for {limits['flat_s']:.0f} s of heating"
+        reason = say("frozen_heating", range=f"{limits['flat_k']}", seconds=f"{limits['flat_s']:.0f}")
         return judged(False, reason, samples=len(known), at=flat)
     if view.rest is None or (view.now - line.ts[view.rest]) < view.run.plan.rest_s * 1000:
-        return pending("The rest phase is not over", samples=len(known))
+        return pending(say("rest_not_over"), samples=len(known))
     rest = view.pick(range(view.rest, view.stop + 1), temps)
     if not rest.dense:
-        return pending(_sparse(rest), samples=rest.count)
+        return pending(sparse(rest), samples=rest.count)
     span = max(rest.values) - min(rest.values)
-    reason = f"Moved by {span:.1f} K in the rest phase, more than {limits['flat_k']} K needed"
+    reason = say("rest_moved", span=f"{span:.1f}", needed=f"{limits['flat_k']}")
     return judged(span > limits["flat_k"] + EPSILON, reason, value=span, low=limits["flat_k"], samples=len(known))
 
 
@@ -538,10 +553,3 @@ def _after_grace(view: View, rows: Sequence[int], grace_ms: float) -> list[int]:
             kept.append(i)
         before = i
     return kept
-
-
-def _sparse(picked: Picked) -> str:
-    return f"Too few samples: {picked.count} of {picked.expected:.0f} expected"
-
-
-_NO_BASELINE = "; no baseline of this unit, that half is left out"

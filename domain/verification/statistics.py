@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 SPARE_SAMPLES = 2
 """So many may always be missing in a phase with few expected samples (§7.5)."""
@@ -37,6 +37,11 @@ class Picked:
     def dense(self) -> bool:
         """At least 90 % of the expected samples are there; in a short phase two may be missing."""
         return self.count > 0 and self.count >= min(COVERAGE * self.expected, self.expected - SPARE_SAMPLES)
+
+    def needed(self, complete: bool = True) -> int:
+        """So many samples :attr:`dense`, or :meth:`enough`, asks for."""
+        least = max(1, ceil(min(COVERAGE * self.expected, self.expected - SPARE_SAMPLES)))
+        return least if complete else max(least, MIN_SAMPLES)
 
     def enough(self, complete: bool) -> bool:
         """Dense, and at least 80 samples unless the phase is as long as the plan makes it (``complete``)."""

@@ -26,7 +26,7 @@ Viewer = Annotated[Page, require(Permission.SEE_CUSTOMERS)]
 Editor = Annotated[Page, require(Permission.EDIT_CUSTOMERS)]
 Unmasker = Annotated[Page, require(Permission.UNMASK_PHONE)]
 
-CUSTOMER_FIELDS = ("name", "contact", "phone", "note")
+CUSTOMER_FIELDS = ("name", "contact", "phone", "note", "dealer_id")
 SITE_FIELDS = ("name", "address", "region", "altitude_m", "demo")
 NO_PHONE = "no_phone"
 """The tick that removes a number: an empty field keeps what is on record, because the form never shows it."""
@@ -81,6 +81,7 @@ class CustomerView:
     phone: str
     shown: str
     note: str
+    dealer: str
     sites: tuple[SiteLine, ...]
     may_edit: bool
 
@@ -92,6 +93,7 @@ class CustomerFormView:
     form: Form
     id: int | None
     phone: str
+    dealers: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,7 @@ def index(page: Viewer, q: str = "", p: PageNumber = 1) -> Response:
 @router.get("/customers/new")
 def new(page: Editor) -> Response:
     """The empty form."""
-    return page.show(
-        "customers/edit.html", CustomerFormView(Form.blank(**dict.fromkeys(CUSTOMER_FIELDS, "")), None, "")
-    )
+    return _customer_form(page, Form.blank(**dict.fromkeys(CUSTOMER_FIELDS, "")), None)
 
 
 @router.post("/customers")
@@ -159,8 +159,7 @@ def create(page: Editor, form: FormValues) -> Response:
         with page.command() as session:
             customer = desk.save_customer(session, page.actor, values, page.now)
     except RefusedError as error:
-        view = CustomerFormView(refused_form(error, values), None, "")
-        return page.show("customers/edit.html", view, status=status_of(error))
+        return _customer_form(page, refused_form(error, values), None, status=status_of(error))
     return page.go(f"/customers/{customer.id}", Message("Customer {name} saved", name=customer.name))
 
 
@@ -185,9 +184,11 @@ def edit(page: Editor, customer_id: RowId) -> Response:
     """The form of a customer; it never shows the number."""
     with page.read() as session:
         customer = registry.customer(session, customer_id)
-        form = Form.blank(name=customer.name, contact=customer.contact, phone="", note=customer.note, no_phone="")
-        view = CustomerFormView(form, customer_id, masked_phone(customer.phone))
-    return page.show("customers/edit.html", view)
+        form = Form.blank(
+            name=customer.name, contact=customer.contact, phone="", note=customer.note, no_phone="",
+            dealer_id=str(customer.dealer_id or ""),
+        )  # fmt: skip
+    return _customer_form(page, form, customer_id)
 
 
 @router.post("/customers/{customer_id}")
@@ -195,6 +196,8 @@ def update(page: Editor, customer_id: RowId, form: FormValues) -> Response:
     """Changes a customer; an empty telephone field keeps the number on record."""
     values = {name: form.get(name, "") for name in (*CUSTOMER_FIELDS, NO_PHONE)}
     sent = {name: values[name] for name in CUSTOMER_FIELDS if name != "phone" or values["phone"].strip()}
+    if "dealer_id" not in form:
+        del sent["dealer_id"]
     if values[NO_PHONE]:
         sent["phone"] = ""
     try:
@@ -203,10 +206,7 @@ def update(page: Editor, customer_id: RowId, form: FormValues) -> Response:
     except NotFoundError:
         raise
     except RefusedError as error:
-        with page.read() as session:
-            on_record = masked_phone(registry.customer(session, customer_id).phone)
-        view = CustomerFormView(refused_form(error, values), customer_id, on_record)
-        return page.show("customers/edit.html", view, status=status_of(error))
+        return _customer_form(page, refused_form(error, values), customer_id, status=status_of(error))
     return page.go(f"/customers/{customer_id}", Message("Customer {name} saved", name=customer.name))
 
 
@@ -277,6 +277,13 @@ def update_site(page: Editor, site_id: RowId, form: FormValues) -> Response:
     return page.go(f"/sites/{site_id}", Message("Site {name} saved", name=site.name))
 
 
+def _customer_form(page: Page, form: Form, customer_id: int | None, *, status: int = 200) -> Response:
+    with page.read() as session:
+        on_record = masked_phone(registry.customer(session, customer_id).phone) if customer_id is not None else ""
+        dealers = tuple((person.id, person.name) for person in search.dealers(session))
+    return page.show("customers/edit.html", CustomerFormView(form, customer_id, on_record, dealers), status=status)
+
+
 def _customer_view(page: Page, customer_id: int, *, shown: str = "") -> CustomerView:
     with page.read() as session:
         customer = registry.customer(session, customer_id)
@@ -289,6 +296,7 @@ def _customer_view(page: Page, customer_id: int, *, shown: str = "") -> Customer
             phone=masked_phone(customer.phone),
             shown=shown,
             note=customer.note,
+            dealer=registry.person(session, customer.dealer_id).name if customer.dealer_id is not None else "",
             sites=tuple(_site_line(page, site, machines) for site in sites),
             may_edit=page.user.may(Permission.EDIT_CUSTOMERS),
         )

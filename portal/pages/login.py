@@ -8,9 +8,12 @@ from typing import Annotated
 from fastapi import Form as FormField
 from fastapi.responses import RedirectResponse, Response
 
-from domain.errors import RefusedError
+from domain.desk import registry as desk
+from domain.errors import InvalidError, RefusedError
+from portal.auth import hash_password, usable_password
 from portal.deps import AnyPage, Page, new_visit, page_router, refused_form, require
 from portal.errors import status_of
+from portal.language import Message
 from portal.permissions import Permission
 from portal.render import Form
 
@@ -28,11 +31,12 @@ class LogInView:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """Who one is logged in as."""
+    """Who one is logged in as; ``form`` changes the password."""
 
     name: str
     login: str
     roles: tuple[str, ...]
+    form: Form
 
 
 @router.get("/login")
@@ -74,8 +78,43 @@ def log_out(page: Annotated[Page, require(Permission.LOGGED_IN)]) -> Response:
 
 @router.get("/account")
 def account(page: Annotated[Page, require(Permission.LOGGED_IN)]) -> Response:
-    """Name, log-in and roles."""
-    return page.show("account.html", AccountView(page.user.name, page.user.login, page.user.roles))
+    """Name, log-in and roles, and the form for another password."""
+    return _account(page, Form.blank(**NO_PASSWORDS))
+
+
+@router.post("/account/password")
+def change_password(
+    page: Annotated[Page, require(Permission.LOGGED_IN)],
+    current: Annotated[str, FormField()] = "",
+    password: Annotated[str, FormField()] = "",
+    again: Annotated[str, FormField()] = "",
+) -> Response:
+    """Another password for oneself. All one's sessions end; this browser goes on in a new one."""
+    portal, request = page.portal, page.request
+    try:
+        if usable_password(password) != again:
+            raise InvalidError("The two new passwords differ", field="again")
+        portal.logins.check(page.user, current, request.client.host if request.client else "")
+        if password == current:
+            raise InvalidError("The new password is the present one", field="password")
+        hashed = hash_password(password)  # slow by design: before the transaction
+        with page.command() as session:
+            desk.save_person(session, page.actor, {}, page.now, page.user.id, password_hash=hashed)
+            token = portal.logins.open(session, page.user.id)
+    except RefusedError as error:
+        return _account(page, refused_form(error, NO_PASSWORDS), status=status_of(error))
+    response = page.go("/account", Message("New password set; you have been logged out everywhere else"))
+    portal.set_cookie(response, portal.session_cookie, token)
+    return response
+
+
+NO_PASSWORDS = {"current": "", "password": "", "again": ""}
+"""A password that was typed never comes back in a page."""
+
+
+def _account(page: Page, form: Form, status: int = 200) -> Response:
+    view = AccountView(page.user.name, page.user.login, page.user.roles, form)
+    return page.show("account.html", view, status=status)
 
 
 def is_local(path: str) -> bool:

@@ -12,10 +12,10 @@ from fastapi.responses import Response
 from domain.catalogue.model import EquipmentType
 from domain.catalogue.registry import EQUIPMENT
 from domain.desk import registry as desk
-from domain.errors import InvalidError, NotFoundError, RefusedError
+from domain.errors import NotFoundError, RefusedError
 from domain.store.queries import registry, search
 from domain.tickets.states import Role
-from portal.auth import hash_password
+from portal.auth import hash_password, usable_password
 from portal.deps import FormValues, Page, page_router, refused_form, require
 from portal.errors import status_of
 from portal.fields import RowId, several
@@ -31,7 +31,6 @@ Skills = Annotated[list[str], several("skills")]
 
 FIELDS = ("login", "name", "phone", "region", "locale")
 ROLES = tuple(role.value for role in Role if role in desk.STAFF)
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,9 @@ def create(
     values = {name: form.get(name, "") for name in FIELDS}
     sent = values | {"roles": ",".join(roles), "skills": ",".join(skills)}
     try:
-        hashed = hash_password(_usable(password)) if password else None  # slow by design: before the transaction
+        hashed = (
+            hash_password(usable_password(password)) if password else None
+        )  # slow by design: before the transaction
         with page.command() as session:
             person = desk.save_person(session, page.actor, sent, page.now, password_hash=hashed)
     except RefusedError as error:
@@ -175,7 +176,7 @@ def set_password(page: Editor, person_id: RowId, password: Annotated[str, FormFi
     with page.read() as session:
         registry.person(session, person_id)
     try:
-        hashed = hash_password(_usable(password))  # slow by design: before the transaction
+        hashed = hash_password(usable_password(password))  # slow by design: before the transaction
         with page.command() as session:
             person = desk.save_person(session, page.actor, {}, page.now, person_id, password_hash=hashed)
     except RefusedError as error:
@@ -207,14 +208,6 @@ def phone(page: Annotated[Page, require(Permission.UNMASK_PHONE)], person_id: Ro
     with page.command() as session:
         number = desk.unmask_phone(session, page.actor, "person", person_id, page.now)
     return page.show("people/show.html", _view(page, person_id, shown=number))
-
-
-def _usable(password: str) -> str:
-    if len(password) < SHORTEST_PASSWORD:
-        raise InvalidError("At least {count} characters", field="password", count=SHORTEST_PASSWORD)
-    if len(password) > LONGEST_PASSWORD:
-        raise InvalidError("At most {count} characters", field="password", count=LONGEST_PASSWORD)
-    return password
 
 
 def _view(

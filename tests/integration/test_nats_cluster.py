@@ -141,7 +141,9 @@ class World:
         for devices in self.devices:
             devices.finish()
         acked = set[Sample]().union(*(devices.acked for devices in self.devices))
-        wait_until(lambda: acked <= stored(self.influxdb, self.bucket).keys(), timeout_s=90, every_s=0.5, what="all samples")
+        wait_until(
+            lambda: acked <= stored(self.influxdb, self.bucket).keys(), timeout_s=90, every_s=0.5, what="all samples"
+        )
         machines = sorted({serial for serial, _ in acked})
 
         def tickets() -> list[str | None]:

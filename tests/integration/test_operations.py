@@ -113,7 +113,9 @@ def test_a_store_that_lost_its_data_is_refilled_while_the_gateway_goes_on(house:
         assert (summary["readings"], summary["refused"]) == (SAMPLES, 0)
         assert stored(house.influxdb, house.bucket).keys() == sent
     later = publish(house)
-    wait_until(lambda: stored(house.influxdb, house.bucket).keys() == sent | later, timeout_s=60, what="what came afterwards")
+    wait_until(
+        lambda: stored(house.influxdb, house.bucket).keys() == sent | later, timeout_s=60, what="what came afterwards"
+    )
     *_, summary = house.brewair("spool", "inspect")
     assert summary["records"] == 2 * (SAMPLES + 1)
     assert summary["stored"] == summary["end"]

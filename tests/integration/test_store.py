@@ -173,7 +173,74 @@ DECIDED = [
     "UPDATE test_run SET entries = '{\"switch\": true}'",
     "UPDATE test_run SET decided_at = NULL",
 ]
-KEPT = ["DELETE FROM repair", "DELETE FROM finding", "DELETE FROM test_run"]
+STATES = [
+    "UPDATE ticket SET state = 'closed'",
+    "UPDATE ticket SET state = 'verified'",
+    "UPDATE ticket SET state = 'repairing', version = version + 1",
+    "UPDATE ticket SET state = 'closed', version = version + 1",
+]
+KEPT = [
+    "UPDATE repair SET measure = 'reset_unit'",
+    "UPDATE repair SET finished_at = '2030-01-01 00:00:00'",
+    "UPDATE test_run SET purpose = 'probation'",
+    "DELETE FROM repair",
+    "DELETE FROM finding",
+    "DELETE FROM test_run",
+]
+
+
+CLOSING = (
+    "INSERT INTO journal (at, actor_name, action, from_state, to_state, reason, detail, ticket_id)"
+    " SELECT at, 'somebody', 'close', 'verified', 'closed', '', '{}', ticket_id FROM journal WHERE id = 1"
+)
+CLOSE = "UPDATE ticket SET state = 'closed', version = version + 1"
+
+
+def test_a_ticket_closes_with_a_passed_verdict_or_a_waiver_after_its_last_repair_or_not_at_all(engine: Engine) -> None:
+    """Even for somebody who knows how to write the journal row."""
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    world.tick(hours=25)
+    world.do("manager", Action.WAIVE, number)
+
+    def close(*before: str) -> None:
+        with engine.begin() as connection:
+            for statement in (*before, CLOSING, CLOSE):
+                connection.exec_driver_sql(statement)
+            connection.rollback()
+
+    close()  # the waiver proves it
+    without = "UPDATE ticket SET waived_at = NULL"
+    with pytest.raises(IntegrityError, match="may not be changed"):
+        close(without)
+    later = "UPDATE ticket SET last_repair_at = '2030-01-01 00:00:00'"
+    with pytest.raises(IntegrityError, match="may not be changed"):
+        close(later)
+    _, other = world.raised(serial="SMM-2")
+    assert other != number
+    world.do("dispatcher", Action.CLOSE, number)
+    assert world.ticket(number).state == State.CLOSED
+
+
+def test_the_newest_schema_goes_down_and_up_with_rows_in_it(engine: Engine) -> None:
+    schema.upgrade(engine)
+    world = World(engine)
+    _, number = world.raised()
+    world.at_the_machine(number)
+    world.do("wang", Action.FINISH_REPAIR, number)
+    schema.downgrade(engine, "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ticket SET state = 'verified'")  # nothing is left of the guards
+        connection.exec_driver_sql("UPDATE ticket SET state = 'testing'")
+        connection.exec_driver_sql("UPDATE repair SET note = 'nothing'")
+    schema.upgrade(engine)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ticket SET state = 'verified'")
+    world.tick(hours=25)
+    assert world.runs(number)[0].outcome == "inconclusive"
 
 
 def test_a_test_run_stays_what_it_began_as_and_its_outcome_what_was_decided(engine: Engine) -> None:
@@ -182,7 +249,7 @@ def test_a_test_run_stays_what_it_began_as_and_its_outcome_what_was_decided(engi
     _, number = world.raised()
     world.at_the_machine(number)
     world.do("wang", Action.FINISH_REPAIR, number)
-    tables = ("test_run", "repair", "finding")
+    tables = ("test_run", "repair", "finding", "ticket")
 
     def rows() -> list[object]:
         with engine.connect() as connection:
@@ -195,7 +262,7 @@ def test_a_test_run_stays_what_it_began_as_and_its_outcome_what_was_decided(engi
                 connection.exec_driver_sql(statement)
         assert rows() == before
 
-    refused(*FIXED, *KEPT)
+    refused(*FIXED, *KEPT, *STATES)
     world.tick(hours=25)
     assert world.runs(number)[0].outcome == "inconclusive"
     refused(*FIXED, *KEPT, *DECIDED)

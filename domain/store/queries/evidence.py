@@ -1,11 +1,11 @@
-"""Reading the samples of a run that is being measured, and the commands that wait for its machine."""
+"""The samples of a run that is being measured, and the commands that wait for its machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from domain.store.tables import DeviceCommand, EvidenceSample
@@ -44,3 +44,11 @@ def unsent(session: Session, serial: str) -> list[DeviceCommand]:
     return list(
         session.scalars(select(DeviceCommand).where(DeviceCommand.serial == serial, DeviceCommand.sent_at.is_(None)))
     )
+
+
+def forget_outside(session: Session, run_id: int, first_ms: int, last_ms: int | None) -> None:
+    """Drop the samples of a run from before ``first_ms`` and, if given, after ``last_ms`` (device time)."""
+    outside = EvidenceSample.ts_ms < first_ms
+    if last_ms is not None:
+        outside |= EvidenceSample.ts_ms > last_ms
+    session.execute(delete(EvidenceSample).where(EvidenceSample.run_id == run_id, outside))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
@@ -11,7 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 from sqlalchemy.orm.interfaces import ORMOption
 
 from domain.store.queries.tickets import ENDED
-from domain.store.tables import Customer, Equipment, EquipmentStatus, FindingRow, QuarantineRow, Site, Ticket
+from domain.store.tables import Customer, Equipment, EquipmentStatus, FindingRow, Person, QuarantineRow, Site, Ticket
+from domain.tickets.states import Role
 
 PAGE_SIZE = 50
 LONGEST = 100
@@ -249,3 +251,28 @@ def _rows(session: Session, found: Sequence[Equipment], total: int, page: int) -
 
 def _counts(session: Session, query: Select[Any, Any]) -> dict[str, int]:
     return {str(serial): int(count) for serial, count in session.execute(query)}
+
+
+def dealers(session: Session) -> list[Person]:
+    """Everybody who is a dealer, by name."""
+    people = session.scalars(select(Person).where(Person.active).order_by(Person.name, Person.id))
+    return [person for person in people if Role.DEALER in person.roles]
+
+
+def customers_of_dealer(session: Session, person_id: int) -> list[Customer]:
+    """The customers that this dealer looks after, by name."""
+    return list(
+        session.scalars(select(Customer).where(Customer.dealer_id == person_id).order_by(Customer.name, Customer.id))
+    )
+
+
+def tickets_of_dealer(session: Session, person_id: int, since: datetime) -> list[Ticket]:
+    """Tickets of this dealer's customers that are open or ended after ``since``, the latest first; with site and machine."""
+    query = (
+        select(Ticket)
+        .join(Customer, Customer.id == Ticket.customer_id)
+        .where(Customer.dealer_id == person_id, or_(Ticket.ended_at.is_(None), Ticket.ended_at >= since))
+        .options(joinedload(Ticket.site), joinedload(Ticket.equipment))
+        .order_by(Ticket.id.desc())
+    )
+    return list(session.scalars(query))

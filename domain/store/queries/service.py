@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from domain.store.queries.tickets import ENDED
+from domain.store.queries.tickets import ENDED, NOT_WAITING
 from domain.store.tables import FindingRow, Journal, Notice, Person, TestRun, Ticket
 
 
@@ -34,6 +34,7 @@ def runs_between(session: Session, serial: str, start: datetime, end: datetime) 
             select(TestRun)
             .where(
                 TestRun.serial == serial,
+                NOT_WAITING,
                 TestRun.started_at < end,
                 or_(TestRun.decided_at.is_(None), TestRun.decided_at >= start),
             )

@@ -22,6 +22,7 @@ from domain.store.tables import (
     VerdictRow,
 )
 from domain.tickets.states import AT_THE_MACHINE, STATES, TERMINAL, Deadline, Kind, State
+from domain.verdicts import Outcome, Purpose
 
 ENDED = tuple(state.value for state in TERMINAL)
 OPEN = tuple(state.value for state in State if state not in TERMINAL)
@@ -274,19 +275,43 @@ def run(session: Session, run_id: int) -> TestRun:
     return found
 
 
+NOT_WAITING = (TestRun.purpose == Purpose.REPAIR.value) | (TestRun.outcome != Outcome.PENDING.value)
+"""All but a probation that still waits for dirty air: it is no run that anybody works on."""
+
+
 def runs(session: Session, ticket_id: int) -> list[TestRun]:
-    """Test runs of a ticket, the latest first."""
-    return list(session.scalars(select(TestRun).where(TestRun.ticket_id == ticket_id).order_by(TestRun.id.desc())))
+    """Test runs of a ticket, the latest first; a probation once it has been judged."""
+    query = select(TestRun).where(TestRun.ticket_id == ticket_id, NOT_WAITING)
+    return list(session.scalars(query.order_by(TestRun.id.desc())))
+
+
+def on_probation(session: Session) -> list[int]:
+    """Ids of the tickets that are on probation."""
+    return list(session.scalars(select(Ticket.id).where(Ticket.probation_until.is_not(None)).order_by(Ticket.id)))
+
+
+def probation_run(session: Session, ticket_id: int) -> TestRun | None:
+    """The probation of a ticket that still waits for dirty air, locked."""
+    query = select(TestRun).where(
+        TestRun.ticket_id == ticket_id, TestRun.purpose == Purpose.PROBATION.value,
+        TestRun.outcome == Outcome.PENDING.value, TestRun.voided_at.is_(None),
+    )  # fmt: skip
+    return session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
+
+
+def rework_of(session: Session, ticket_id: int) -> Ticket | None:
+    """The first ticket that was opened as the rework of this one."""
+    return session.scalar(select(Ticket).where(Ticket.rework_of_id == ticket_id).order_by(Ticket.id).limit(1))
 
 
 def runs_of_machine(session: Session, serial: str, limit: int = 50) -> list[TestRun]:
-    """Test runs of a machine, the latest first."""
-    return list(
-        session.scalars(select(TestRun).where(TestRun.serial == serial).order_by(TestRun.id.desc()).limit(limit))
-    )
+    """Test runs of a machine, the latest first; a probation once it has been judged."""
+    query = select(TestRun).where(TestRun.serial == serial, NOT_WAITING)
+    return list(session.scalars(query.order_by(TestRun.id.desc()).limit(limit)))
 
 
-MEASURED = (TestRun.outcome == "pending") & TestRun.voided_at.is_(None)
+WANTS_SAMPLES = (TestRun.outcome == Outcome.PENDING.value) & TestRun.voided_at.is_(None)
+MEASURED = WANTS_SAMPLES & (TestRun.purpose == Purpose.REPAIR.value)
 
 
 def measured_run_ids(session: Session) -> list[tuple[int, int, str]]:
@@ -307,11 +332,11 @@ def measured_run(session: Session, run_id: int) -> TestRun | None:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
-def measured_runs_of(session: Session, serials: Sequence[str]) -> list[TestRun]:
-    """The measured runs of these machines, locked: one for each of its tickets in testing; ``serials`` may be many."""
+def runs_wanting_samples(session: Session, serials: Sequence[str]) -> list[TestRun]:
+    """The runs that want samples of these machines, locked: of tickets in testing, and of probations; ``serials`` may be many."""
     found: list[TestRun] = []
     for start in range(0, len(serials), AT_ONCE):
-        query = select(TestRun).where(MEASURED, TestRun.serial.in_(list(serials[start : start + AT_ONCE])))
+        query = select(TestRun).where(WANTS_SAMPLES, TestRun.serial.in_(list(serials[start : start + AT_ONCE])))
         query = query.order_by(TestRun.id).with_for_update(key_share=True)
         found += session.scalars(query.execution_options(populate_existing=True))
     return found

@@ -342,7 +342,8 @@ def test_an_outcome_that_no_verdict_says_closes_nothing(world: World, number: in
     world.do("wang", Action.FINISH_REPAIR, number)
     decide(world, number, Outcome.INCONCLUSIVE)
     with world.command() as session:
-        session.execute(text("DROP TRIGGER test_run_is_fixed"))
+        for trigger in ("test_run_is_fixed", "ticket_state_is_told"):
+            session.execute(text(f"DROP TRIGGER {trigger}"))
         session.execute(text("UPDATE test_run SET outcome = 'passed'"))
         session.execute(text("UPDATE ticket SET state = 'verified'"))
     with pytest.raises(RefusedError, match="Only a passed test run"):

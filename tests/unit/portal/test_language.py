@@ -19,6 +19,7 @@ from domain.catalogue.rules import FAMILIES, RULE_LABELS
 from domain.desk.intake import REPORTED_FAMILY
 from domain.errors import IllegalTransitionError, InvalidError
 from domain.tickets.states import ACTIONS, KIND_LABELS, STATES, Kind
+from domain.verification.reasons import FORMS
 from portal.labels import CRITERIA, FAMILY_ICON, LABELS, subject
 from portal.language import LOCALE_FOLDER, Message, Speaker, load_catalogue, masked_phone
 from portal.navigation import NAVIGATION
@@ -72,6 +73,7 @@ def message_ids() -> dict[str, str]:
         *(facts.label for facts in ACTIONS.values()),
         *KIND_LABELS.values(),
         *RULE_LABELS.values(),
+        *FORMS.values(),
         *(label.text for table in LABELS.values() for label in table.values()),
         *(text for item in NAVIGATION for text in (item.label, item.group)),
         *guard_refusals(),

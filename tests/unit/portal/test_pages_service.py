@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
@@ -18,11 +21,12 @@ from domain.desk.perform import HANDLERS
 from domain.store.queries import tickets as query
 from domain.store.tables import Ticket
 from domain.tickets.states import ACTIONS, STATES, Action, State
+from domain.verification.reasons import FORMS
 from portal import charts, run_panel, triage
 from portal.actions import DONE, FIELDS, FORWARD, GRAVE, actions_of
-from portal.language import LOCALE_FOLDER, Message, load_catalogue
+from portal.language import LOCALE_FOLDER, Message, Speaker, load_catalogue
 from portal.pages import dispatch, today
-from portal.reasons import REASONS, read_reason
+from portal.reasons import REASONS, read_reason, reason_message
 from tests.portal_site import log_in, token_in
 from tests.service_site import PEOPLE, ServiceSite, Story, a_morning, build, healthy, one_element_lost
 from tests.unit.verification.traces import freshair, readings
@@ -527,10 +531,23 @@ def test_what_the_judge_says_is_said_in_chinese() -> None:
           for trace in (fan, fan[:30])
           for ended in (True, False)),
     ]  # fmt: skip
-    said = {r for v in verdicts for r in (*v.reasons, *(c.reason for c in v.criteria)) if r}
+    said = {
+        (text, orjson.dumps(dataclasses.asdict(reason)))
+        for v in verdicts
+        for text, reason in (*zip(v.reasons, v.said, strict=True), *((c.reason, c.said) for c in v.criteria))
+        if text and reason
+    }
     assert len(said) > 60
-    strange = sorted(text for text in said if unread(read_reason(text, "zh_CN")))
-    assert not strange
+    english, chinese = Speaker("en", ZoneInfo("UTC")), Speaker("zh_CN", ZoneInfo("UTC"))
+    for text, body in said:
+        message = reason_message(orjson.loads(body), "", "zh_CN")
+        in_chinese = any("\u4e00" <= letter <= "\u9fff" for letter in chinese.text(message))
+        assert in_chinese or message.message_id == FORMS["co2"], text
+        # in English the key and its figures say what was sealed as text, but for the names of criteria
+        named = reason_message(orjson.loads(body), "", "en")
+        if named.message_id not in (FORMS["criterion"], FORMS["raised"]):
+            assert english.text(named) == text
+        assert not unread(read_reason(text, "zh_CN")), text  # as evidence without keys is read
 
 
 def unread(message: object) -> bool:

@@ -45,7 +45,7 @@ verdict_passed       | testing                                       | verified 
 verdict_failed       | testing                                       | repairing        | system
 verdict_inconclusive | testing                                       | testing          | system
 extend_test          | testing                                       | testing          | technician dispatcher
-back_to_repair       | testing verified                              | repairing        | technician
+back_to_repair       | testing verified                              | repairing        | technician system
 waive                | testing repairing                             | verified         | manager
 close                | verified                                      | closed           | technician dispatcher
 cancel               | reported guided awaiting_consent ready dispatched accepted | cancelled | dispatcher manager

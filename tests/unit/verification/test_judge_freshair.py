@@ -324,6 +324,18 @@ def test_the_ptc_plan_wants_to_see_the_heater_and_the_cut_out() -> None:
     assert judge(PLANS["freshair:ptc"], FAU, warm, entries={"cut_out": False}).outcome is Outcome.FAILED
 
 
+def test_the_ptc_plan_judges_the_fan_by_180_s_without_the_heater_and_says_so() -> None:
+    heated = changed(freshair(2400), lambda r: True, ptc_on=True, power_w=1060.0, temp_supply_c=25.0)
+    never_off = judge(PLANS["freshair:ptc"], FAU, readings(heated, FAU), entries={"cut_out": True})
+    assert never_off.outcome is Outcome.INCONCLUSIVE
+    assert "fan_power: 0 s of fan power at level 3 without the heater, 180 s needed" in never_off.reasons
+    alone = {"ptc_on": False, "power_w": FAU.p_fan_w[2], "temp_supply_c": 16.0}
+    shown = changed(heated, after(2000, 2200), **alone)
+    assert judge(PLANS["freshair:ptc"], FAU, readings(shown, FAU), entries={"cut_out": True}).outcome is Outcome.PASSED
+    worn = changed(heated, after(2000, 2200), **(alone | {"power_w": 1.5 * FAU.p_fan_w[2]}))
+    assert judge(PLANS["freshair:ptc"], FAU, readings(worn, FAU), entries={"cut_out": True}).outcome is Outcome.FAILED
+
+
 @pytest.mark.parametrize("channel", ["power_w", "fan_supply_rpm"])
 @pytest.mark.parametrize(("change", "outcome"), [(1.04, "passed"), (1.06, "failed"), (0.94, "failed")])
 def test_fan_drift(channel: str, change: float, outcome: str) -> None:
