@@ -40,26 +40,41 @@ def receiver(folder: Path, url: str) -> NativeReceiver:
 
 
 @pytest.mark.parametrize(
-    ("query", "last", "largest", "waits"),
+    ("query", "rate_hz", "last", "largest", "waits"),
     [
-        ("", 0, 5000, False),  # idle
-        ("", 63, 5000, False),
-        ("", 64, 5000, True),
-        ("", 1999, 5000, True),
-        ("", 2000, 5000, False),
-        ("", 100, 200, False),  # half of what the broker sends ahead, as far as we have seen
-        ("", 99, 200, True),
-        ("?version=5", 1999, 1999, True),  # the broker was granted 5000
+        ("", 0.0, 0, 5000, False),  # idle
+        ("", 999.0, 5, 5000, False),
+        ("", 1000.0, 5, 5000, True),
+        ("", 90_000.0, 1999, 5000, True),
+        ("", 90_000.0, 2000, 5000, False),  # enough as it is
+        ("", 4000.0, 5, 64, False),  # a broker that never had more than 64 on the way waits for us
+        ("", 4000.0, 5, 65, True),
+        ("?version=5", 90_000.0, 1999, 1999, True),  # the broker was granted 5000
     ],
 )
-def test_more_is_waited_for_under_load_only_and_never_at_half_a_window(
-    tmp_path: Path, query: str, last: int, largest: int, waits: bool
+def test_more_is_waited_for_under_load_only_and_never_where_the_broker_waits(
+    tmp_path: Path, query: str, rate_hz: float, last: int, largest: int, waits: bool
 ) -> None:
     one = receiver(tmp_path, f"mqtt://127.0.0.1:9{query}")
     one._closed = counted = Counted()
-    one._last_read, one._largest_read = last, largest
+    one._time = lambda: 1000.0
+    one._last_read, one._largest_read, one._rate_hz, one._counted_since = last, largest, rate_hz, 1000.0
     one._coalesce()
     assert counted.waits == ([COALESCE_S] if waits else [])
+
+
+def test_the_rate_is_counted_over_a_tenth_of_a_second(tmp_path: Path) -> None:
+    one = receiver(tmp_path, "mqtt://127.0.0.1:9")
+    one._closed = counted = Counted()
+    one._last_read, one._largest_read = 60, 5000
+    for now in (1000.0, 1000.04, 1000.08):
+        one._time = lambda now=now: now
+        one._coalesce()
+    assert counted.waits == []
+    one._time = lambda: 1000.12
+    one._coalesce()
+    assert one._rate_hz == pytest.approx(3 * 60 / 0.12)
+    assert counted.waits == [COALESCE_S]
 
 
 def test_every_message_of_a_batch_is_acknowledged_and_nothing_waits_when_idle(tmp_path: Path) -> None:
