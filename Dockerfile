@@ -2,6 +2,8 @@
 # One image for every program: docker-compose.yml says which `brewair …` command a container runs.
 
 FROM python:3.11-slim AS build
+# Rust's cargo, for the compiled core of the gateway; it stays in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends cargo && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # Wheels of all dependencies and of brewair itself; the build hook fetches the front-end packages.
 COPY pyproject.toml README.md LICENSE hatch_build.py package.json package-lock.json ./

@@ -25,6 +25,7 @@ from domain.store import schema
 from domain.store.session import Sessions, open_engine
 from domain.telemetry.influx import InfluxTelemetry
 from domain.telemetry.stores import open_telemetry
+from gateway.core.library import compiled
 from gateway.ingest import dropped
 from gateway.ingest.spool import Checkpoint, first_record, segments_of
 from gateway.messages import Message
@@ -305,10 +306,22 @@ def _probe(settings: Settings) -> BrokerProbe:
         ) from error
 
 
+def _core(settings: Settings) -> str:
+    if compiled(settings):
+        return "ordinary messages go through the compiled core"
+    if settings.gateway_core == "python":
+        return "BREWAIR_GATEWAY_CORE asks for Python alone"
+    raise Doubt(
+        "there is no compiled core: every message costs some twenty times the CPU",
+        "install Rust's cargo and then brewair again, where thousands of machines speak",
+    )
+
+
 CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("data folder", _folder),
     ("room for the spool", _room),
     ("backlog of the spool", _backlog),
+    ("gateway core", _core),
     ("database", _database),
     ("telemetry store", _telemetry),
     ("clocks", _clocks),

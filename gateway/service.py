@@ -121,7 +121,8 @@ class Gateway:
             threading.Thread(target=self._guarded, args=(work,), name=f"gateway-{work.__name__.strip('_')}")
             for work in works
         ]
-        log.info("gateway_started", gateway=self.name, spool=str(self._settings.spool_dir))
+        core = "compiled" if self.pipeline.machines.compiled else "python"
+        log.info("gateway_started", gateway=self.name, spool=str(self._settings.spool_dir), core=core)
         with serving(self._settings.metrics_bind, lambda: metrics.of(self)):
             for thread in threads:
                 thread.start()
