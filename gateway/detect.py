@@ -40,7 +40,7 @@ SNAPSHOT_S = 5.0
 """How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
 PENDING_READINGS = 20_000
 """So many readings, or messages for the quarantine, wait for SQL in memory; more stay in the spool."""
-PENDING_BYTES = 64 << 20
+PENDING_BYTES = 256 << 20
 """So much of the spool is folded before SQL has taken the consequences."""
 
 Effect = Callable[[Session], object]

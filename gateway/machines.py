@@ -127,7 +127,10 @@ class Machines:
 
         What machines ``at_the_door`` say is not for the rules yet: somebody has to look at each message.
         """
-        before, self.registry, self._at_the_door = self.registry, registry, at_the_door
+        before, door = self.registry, self._at_the_door
+        self.registry, self._at_the_door = registry, at_the_door
+        if registry.units is before.units and at_the_door == door:
+            return
         for serial in {*self._detectors, *self._homes}:
             moved = _nameplate(registry.units.get(serial)) != _nameplate(before.units.get(serial))
             if moved or (serial in at_the_door and serial in self._homes):

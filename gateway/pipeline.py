@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -193,6 +194,8 @@ class Pipeline:
             arrived = registry.units.keys() - self.registry.units.keys() if self._loaded else ()
             dumps = sql.detector_dumps(session, arrived)
             claimed = strangers.at_the_door(session)
+        if registry.units == self.registry.units:  # who asks whether something has changed need not look at each
+            registry = replace(registry, units=self.registry.units, bound=self.registry.bound)
         self.registry = registry
         unwritten = (registry.owners(stranger) for stranger in self.detection.strangers)
         self._door = (claimed & registry.units.keys()).union(*unwritten)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -22,7 +22,7 @@ from gateway.core.programs import channels_of
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool, body_at
-from gateway.messages import Message, Registry
+from gateway.messages import Message, Unit
 from gateway.samples import AHEAD_MS, CHANNELS, OLDEST_MS
 
 DELAYS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
@@ -78,7 +78,7 @@ class Writer:
         if compiled and isinstance(telemetry, LineStore):
             self._store = telemetry
             self._lines = Lines({key: channels_of(key) for key in CHANNELS}, OLDEST_MS, AHEAD_MS)
-        self._spoken: tuple[Registry, dict[str, bool]] | None = None
+        self._spoken: tuple[Mapping[str, Unit], dict[str, bool]] | None = None
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Store one chunk; False where there was none. Raises UnavailableError: the same chunk is next then."""
@@ -102,8 +102,8 @@ class Writer:
 
     def _store_ordinary(self, lines: Lines, begin: int, buffer: bytes) -> bool:
         """Let the compiled core write what it can of ``buffer``, and the rest behind it; False where nothing in it is whole."""
-        spoken = (self._decoder.registry, self._decoder.simulated)
-        if self._spoken is None or self._spoken[0] is not spoken[0] or self._spoken[1] != spoken[1]:
+        units, simulated = self._decoder.registry.units, self._decoder.simulated
+        if self._spoken is None or self._spoken[0] is not units or self._spoken[1] != simulated:
             self._introduce(lines)
         self._guard.enter(begin + len(buffer))
         written = lines.take(buffer)
@@ -131,7 +131,7 @@ class Writer:
 
     def _introduce(self, lines: Lines) -> None:
         """Tell the compiled core which machines there are, and which call themselves simulated."""
-        registry, simulated = self._decoder.registry, dict(self._decoder.simulated)
+        units, simulated = self._decoder.registry.units, dict(self._decoder.simulated)
         lines.speakers(
             [
                 (
@@ -140,11 +140,11 @@ class Writer:
                     unit.serial,
                     simulated.get(unit.serial, unit.simulated),
                 )
-                for unit in registry.units.values()
+                for unit in units.values()
                 if not unit.convention
             ]
         )
-        self._spoken = (registry, simulated)
+        self._spoken = (units, simulated)
 
     def save(self) -> None:
         """Move the checkpoint to what is stored. Raises UnavailableError."""
