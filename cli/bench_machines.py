@@ -245,6 +245,7 @@ def _stored(url: str, token: str, acknowledged: set[tuple[str, int]]) -> Iterato
                 f"{url}/query",
                 fields={"db": "bench", "epoch": "ms", "q": query},
                 headers={"Authorization": f"Token {token}"},
+                timeout=rig.TIMEOUT_S,
             )
             for series in answer.json()["results"][0].get("series", ()):
                 for ts, _ in series["values"]:
