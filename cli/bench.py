@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -20,13 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from cli import bench_rig as rig
+from cli.bench_machines import machines
 from domain.clock import SystemClock, to_ms
-from domain.desk import registry
-from domain.desk.actor import Actor
-from domain.errors import InvalidError, UnavailableError
-from domain.store.schema import upgrade
-from domain.store.session import Sessions, open_engine
-from domain.tickets.states import Role
+from domain.errors import InvalidError
 
 app = typer.Typer(help="Benchmarks; figures are medians of interleaved rounds.", no_args_is_help=True)
 
@@ -34,12 +29,14 @@ SCENARIOS = {"stub": 1, "mosquitto": 1, "batched": 10}
 """Readings per message; a real broker is between in all but the first."""
 RECEIVERS = ("native", "paho", "telegraf", "null")
 LATEST_MARGIN = timedelta(minutes=1)
-FOUNDER = Actor("brewair", frozenset((Role.SYSTEM, Role.ADMIN, Role.OPERATOR)))
 
 
 @app.callback()
 def bench() -> None:
     """Benchmarks; figures are medians of interleaved rounds."""
+
+
+app.command()(machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def gateway(
 ) -> None:
     """CPU per message and throughput at QoS 1: whole gateway (spool, fdatasync, all rules, line protocol) into a sink
     that counts lines. null discards at once: what the broker can do. Telegraf runs where TELEGRAF_BIN names it."""
-    telegraf, mosquitto = os.environ.get("TELEGRAF_BIN", ""), _mosquitto()
+    telegraf, mosquitto = os.environ.get("TELEGRAF_BIN", ""), rig.find_mosquitto()
     if null:
         scenario, receiver, latency_s = ["mosquitto"], ["null"], 0.0
     scenarios, receivers = _chosen(scenario, tuple(SCENARIOS)), _chosen(receiver, RECEIVERS)
@@ -86,7 +83,7 @@ def gateway(
         scenarios = [one for one in scenarios if one == "stub"]
     measured: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="brewair-bench-") as place:
-        database = _database(Path(place))
+        database = rig.registered(Path(place), [(serial, "soymilk", "SMM-60") for serial in rig.serials()])
         for number in range(1, rounds + 1):
             for scene in scenarios:
                 for who in receivers:
@@ -117,56 +114,6 @@ def _chosen(given: list[str] | None, known: tuple[str, ...]) -> list[str]:
     return [one for one in known if one in (given or known)]
 
 
-def _mosquitto() -> str | None:
-    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
-
-def _database(place: Path) -> Path:
-    """A data folder in which all machines are registered."""
-    folder = place / "registered"
-    folder.mkdir()
-    engine = open_engine(f"sqlite:///{folder / 'brewair.db'}")
-    upgrade(engine)
-    now = SystemClock().now()
-    with Sessions(engine).command() as session:
-        customer = registry.save_customer(session, FOUNDER, {"name": "bench"}, now)
-        form = {"customer_id": str(customer.id), "name": "bench", "address": "bench"}
-        site = str(registry.save_site(session, FOUNDER, form, now).id)
-        for serial in rig.serials():
-            machine = {"serial": serial, "type": "soymilk", "model": "SMM-60", "site_id": site}
-            registry.save_machine(session, FOUNDER, machine, now)
-    engine.dispose()
-    return folder
-
-
-@contextmanager
-def _part(work: Callable[..., None], *given: Any) -> Iterator[Connection]:
-    """A part in a process of its own; gives our end of the pipe."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, *given), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        process.join(10)
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
-def _heard(pipe: Connection, what: str) -> Any:
-    """What a part says. Raises UnavailableError when it says nothing or has failed."""
-    try:
-        if pipe.poll(rig.TIMEOUT_S):
-            return pipe.recv()
-    except EOFError:
-        raise UnavailableError("{what} has failed", what=what) from None
-    raise UnavailableError("{what} does not answer", what=what)
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     folder: Path
@@ -184,24 +131,24 @@ class _Run:
         first_ms = to_ms(SystemClock().now() - LATEST_MARGIN) - steps * rig.STEP_MS
         flow_of = (self.messages, readings, first_ms)
         with ExitStack() as stack:
-            into = stack.enter_context(_part(rig.sink))
-            sink_port = _heard(into, "the sink")
+            into = stack.enter_context(rig.part(rig.sink))
+            sink_port = rig.heard(into, "the sink")
             if self.scenario == "stub":
-                broker_pid, flow = None, stack.enter_context(_part(rig.stub_broker, *flow_of))
-                port = _heard(flow, "the stub broker")
+                broker_pid, flow = None, stack.enter_context(rig.part(rig.stub_broker, *flow_of))
+                port = rig.heard(flow, "the stub broker")
             else:
                 port, broker_pid = stack.enter_context(rig.mosquitto(self.mosquitto, self.folder))
             cost = self._subject(stack, port, sink_port, readings, into)
             if self.scenario != "stub":
-                flow = stack.enter_context(_part(rig.publisher, port, *flow_of))
-            _heard(flow, "the publisher")
+                flow = stack.enter_context(rig.part(rig.publisher, port, *flow_of))
+            rig.heard(flow, "the publisher")
             broker_before = rig.cpu_s(broker_pid) if broker_pid else 0.0
             began = time.monotonic()
             flow.send("go")
             cpu, rss_mb = cost()
             wall = time.monotonic() - began
             broker = (rig.cpu_s(broker_pid) - broker_before) / self.messages * 1e6 if broker_pid else None
-            _heard(flow, "the publisher")
+            rig.heard(flow, "the publisher")
             if self.scenario == "stub":
                 flow.send("end")
             into.send("end")
@@ -225,7 +172,7 @@ class _Run:
 
             def written() -> bool:
                 into.send("lines")
-                return bool(_heard(into, "the sink") >= self.messages * readings)
+                return bool(rig.heard(into, "the sink") >= self.messages * readings)
 
             def until_written() -> tuple[float, float]:
                 rig.wait_for(written, "Telegraf's lines")
@@ -242,11 +189,11 @@ class _Run:
             "BREWAIR_INFLUX_TOKEN_FILE": str(self.folder / "token"),
         }
         work = rig.discard if self.discard else rig.gateway
-        pipe = stack.enter_context(_part(work, environ, self.messages, readings))
-        _heard(pipe, "the gateway")
+        pipe = stack.enter_context(rig.part(work, environ, self.messages, readings))
+        rig.heard(pipe, "the gateway")
 
         def until_done() -> tuple[float, float]:
-            cpu, rss_mb = _heard(pipe, "the gateway")
+            cpu, rss_mb = rig.heard(pipe, "the gateway")
             return cpu, rss_mb
 
         pipe.send("go")
@@ -266,7 +213,7 @@ def _latency(place: Path, database: Path, mosquitto: str | None, seconds: float,
     shutil.copytree(database, folder)
     with ExitStack() as stack:
         port, _ = stack.enter_context(rig.mosquitto(mosquitto, folder))
-        url, token = stack.enter_context(rig.influxdb(influxd, folder))
+        url, token, _ = stack.enter_context(rig.influxdb(influxd, folder))
         (folder / "token").write_text(token)
         environ = {
             "BREWAIR_DATA_DIR": str(folder),
@@ -275,8 +222,8 @@ def _latency(place: Path, database: Path, mosquitto: str | None, seconds: float,
             "BREWAIR_TELEMETRY_URL": f"influxdb+{url}/bench/bench",
             "BREWAIR_INFLUX_TOKEN_FILE": str(folder / "token"),
         }
-        delays = stack.enter_context(_part(rig.queryable, environ, port, seconds))
-        found = sorted(_heard(delays, "the latency of the gateway"))
+        delays = stack.enter_context(rig.part(rig.queryable, environ, port, seconds))
+        found = sorted(rig.heard(delays, "the latency of the gateway"))
     return {
         "queryable_p50_s": round(found[len(found) // 2], 3),
         "queryable_p99_s": round(found[int(len(found) * 0.99)], 3),

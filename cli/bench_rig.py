@@ -1,4 +1,4 @@
-"""The parts of ``brewair bench gateway``: what sends, what is measured, what takes in. Each is a process of its own.
+"""The parts of the benchmarks: what sends, what is measured, what takes in. Each is a process of its own.
 
 Every part is a function that runs in a child process and speaks through a pipe: it says when it is ready, is told to go,
 and says what it found. Broker and publisher keep a window of messages open and wait for acknowledgements: nothing is lost.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import secrets
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
@@ -29,6 +30,9 @@ from domain import wire
 from domain.clock import SystemClock, to_ms
 from domain.errors import UnavailableError
 from domain.settings import load
+from domain.store.schema import upgrade
+from domain.store.session import Sessions, open_engine
+from domain.store.tables import Customer, Equipment, Site
 from domain.telemetry.stores import open_telemetry
 from gateway.__main__ import log_lines, spare_the_collector
 from gateway.ingest import mqtt_codec as codec
@@ -43,6 +47,54 @@ STEP_MS = 10_000
 TIMEOUT_S = 300.0
 ANSWERS = {codec.CONNECT: b"\x20\x02\x00\x00", codec.PINGREQ: b"\xd0\x00"}
 PUBACK_BYTES = 4
+
+
+def registered(place: Path, machines: Sequence[tuple[str, str, str]], per_site: int = MACHINES) -> Path:
+    """A data folder in which ``machines`` (serial, equipment type, model) are registered, ``per_site`` at a site.
+
+    As rows: by the desk's command, which looks at every one from all sides, ten thousand take minutes.
+    """
+    folder = place / "registered"
+    folder.mkdir()
+    engine = open_engine(f"sqlite:///{folder / 'brewair.db'}")
+    upgrade(engine)
+    now = SystemClock().now()
+    with Sessions(engine).command() as session:
+        customer = Customer(name="bench", created_at=now)
+        for number, (serial, equipment_type, model) in enumerate(machines):
+            if number % per_site == 0:
+                site = Site(customer=customer, name=f"bench {number // per_site}", created_at=now)
+            session.add(Equipment(serial=serial, type=equipment_type, model=model, site=site, created_at=now))
+    engine.dispose()
+    return folder
+
+
+@contextmanager
+def part(work: Callable[..., None], *given: Any) -> Iterator[Connection]:
+    """A part in a process of its own; gives our end of the pipe."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, *given), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def heard(pipe: Connection, what: str) -> Any:
+    """What a part says. Raises UnavailableError when it says nothing or has failed."""
+    try:
+        if pipe.poll(TIMEOUT_S):
+            return pipe.recv()
+    except EOFError:
+        raise UnavailableError("{what} has failed", what=what) from None
+    raise UnavailableError("{what} does not answer", what=what)
 
 
 def serials() -> list[str]:
@@ -235,8 +287,17 @@ def _measure(pipe: Connection, work: Callable[[], None]) -> None:
 
 def peak_mb(pid: int | str) -> float:
     """Most resident memory that a process has had."""
+    return _memory_mb(pid, "VmHWM")
+
+
+def resident_mb(pid: int | str) -> float:
+    """Resident memory of a process now."""
+    return _memory_mb(pid, "VmRSS")
+
+
+def _memory_mb(pid: int | str, which: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{which}:")[1].split()[0]) / 1024
 
 
 def cpu_s(pid: int) -> float:
@@ -254,6 +315,17 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on now."""
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def find_mosquitto() -> str | None:
+    """mosquitto on the PATH or in a folder for administrators."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 MOSQUITTO = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -265,8 +337,7 @@ max_queued_messages 1000000
 @contextmanager
 def mosquitto(program: str, folder: Path) -> Iterator[tuple[int, int]]:
     """A broker of our own; gives port and process id."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     (folder / "mosquitto.conf").write_text(MOSQUITTO.format(port=port))
     with (folder / "mosquitto.log").open("wb") as log:
         process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log)
@@ -339,10 +410,9 @@ def find_influxd() -> Path | None:
 
 
 @contextmanager
-def influxdb(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """An InfluxDB of our own; gives its address and a token that may do everything."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = int(probe.getsockname()[1])
+def influxdb(program: Path, folder: Path) -> Iterator[tuple[str, str, int]]:
+    """An InfluxDB of our own; gives its address, a token that may do everything, and its process id."""
+    port = free_port()
     url, token = f"http://{HOST}:{port}", secrets.token_urlsafe(24)
     places = {"bolt-path": "influxd.bolt", "engine-path": "engine", "sqlite-path": "influxd.sqlite"}
     command = [str(program), f"--http-bind-address={HOST}:{port}", "--reporting-disabled", "--log-level=warn"]
@@ -358,7 +428,7 @@ def influxdb(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
 
     try:
         wait_for(made, "InfluxDB")
-        yield url, token
+        yield url, token, process.pid
     finally:
         process.terminate()
         process.wait(30)

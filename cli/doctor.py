@@ -165,8 +165,8 @@ def _database(settings: Settings) -> str:
         ) from error
     finally:
         engine.dispose()
-    if present != schema.newest():
-        return f"answers; the next start brings its schema from {present or 'nothing'} to {schema.newest()}"
+    if present != schema.NEWEST:
+        return f"answers; the next start brings its schema from {present or 'nothing'} to {schema.NEWEST}"
     return f"answers, schema {present}"
 
 

@@ -60,7 +60,7 @@ class UpTopic:
     kind: str
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def parse_up(topic: str) -> UpTopic | None:
     """The parts of a native upward topic, or None where it is not one (wrong depth, shard, serial or kind)."""
     parts = topic.split("/")

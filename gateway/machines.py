@@ -266,12 +266,14 @@ class Machines:
             if newer:
                 seen.last_ts_ms, seen.run_state = news["last_ts"], news["state"]
 
-    def dumps(self) -> dict[str, dict[str, Any]]:
-        """The rule states that changed."""
-        here = {serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors}
-        return here if self._fleet is None else {**self._fleet.tell(core.MEMORIES), **here}
+    def dumps(self) -> dict[str, Any]:
+        """The rule states that changed, as JSON or as what becomes JSON."""
+        here: dict[str, Any] = {
+            serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors
+        }
+        return here if self._fleet is None else {**self._fleet.memories(), **here}
 
-    def kept(self, dumps: Mapping[str, dict[str, Any]]) -> None:
+    def kept(self, dumps: Mapping[str, Any]) -> None:
         """These states, all that changed, are safe now."""
         if self._fleet is not None:
             self._fleet.kept()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, bindparam, func, insert, or_, select, update
+from sqlalchemy import Column, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from domain.store import strangers
@@ -125,34 +125,37 @@ def save_cursor(session: Session, spool: str, position: int, now: datetime) -> N
 
 def detector_dumps(session: Session, serials: Collection[str]) -> dict[str, dict[str, Any]]:
     """Rule states of these machines, as whoever worked their shards last has left them."""
-    return dict(_by_serial(session, serials, DetectorState.serial, DetectorState.dump))
+    columns = DetectorState.serial, DetectorState.dump
+    return {serial: dump for some in _slices(serials) for serial, dump in session.execute(_of(some, *columns))}
 
 
-def save_dumps(session: Session, position: str, dumps: Mapping[str, dict[str, Any]]) -> None:
-    """Keep the rule states of machines that changed."""
-    present = {serial for (serial,) in _by_serial(session, dumps, DetectorState.serial)}
-    rows = [{"serial": serial, "position": position, "dump": dump} for serial, dump in dumps.items()]
-    _write(session, DetectorState, rows, present)
+def save_dumps(session: Session, position: str, dumps: Mapping[str, Any]) -> None:
+    """Keep the rule states of machines that changed; each is whatever becomes JSON."""
+    for some in _slices(dumps):
+        present = {serial for (serial,) in session.execute(_of(some, DetectorState.serial))}
+        rows = [{"serial": serial, "position": position, "dump": dumps[serial]} for serial in some]
+        _write(session, DetectorState, rows, present)
 
 
 def save_seen(session: Session, seen: Mapping[str, Seen]) -> None:
     """Bring the live status of machines up to date; machines that are no longer registered are left out."""
-    known = {serial for (serial,) in _by_serial(session, seen, Equipment.serial)}
     columns = EquipmentStatus.__table__.columns
-    present = {row.serial: row._asdict() for row in _by_serial(session, seen, *columns)}
     blank: dict[str, Any] = {column.key: None for column in columns}
     blank |= {"latest": {}, "run_state": "", "fw": "", "simulated": False}
-    rows = []
-    for serial in known:
-        row = {**blank, "serial": serial, **present.get(serial, {})}
-        news = seen[serial]
-        for name in ("last_seen_at", "last_ts_ms", "online", "run_state", "interval_s", "fw", "simulated"):
-            value = getattr(news, name)
-            if value is not None:
-                row[name] = value
-        row["latest"] = {**row["latest"], **news.latest}
-        rows.append(row)
-    _write(session, EquipmentStatus, rows, present.keys())
+    for some in _slices(seen):
+        known = {serial for (serial,) in session.execute(_of(some, Equipment.serial))}
+        present = {row.serial: row._asdict() for row in session.execute(_of(some, *columns))}
+        rows = []
+        for serial in known:
+            row = {**blank, "serial": serial, **present.get(serial, {})}
+            news = seen[serial]
+            for name in ("last_seen_at", "last_ts_ms", "online", "run_state", "interval_s", "fw", "simulated"):
+                value = getattr(news, name)
+                if value is not None:
+                    row[name] = value
+            row["latest"] = {**row["latest"], **news.latest}
+            rows.append(row)
+        _write(session, EquipmentStatus, rows, present.keys())
 
 
 def _write(session: Session, table: type[Any], rows: Sequence[dict[str, Any]], present: Collection[str]) -> None:
@@ -303,9 +306,14 @@ def verified_after(session: Session, moment: datetime) -> list[tuple[str, dateti
     return [(serial, at) for serial, at in rows if serial is not None and at is not None]
 
 
-def _by_serial(session: Session, serials: Iterable[str], *columns: Any) -> Iterator[Any]:
-    """``columns`` of a table, the first one or another its serial, of these machines."""
+def _slices(serials: Iterable[str]) -> Iterator[list[str]]:
+    """All of them, a statement's worth at a time: ten thousand rows at once are a hundred megabytes."""
     wanted = sorted(serials)
-    key = columns[0].table.c.serial if isinstance(columns[0], Column) else columns[0]
     for start in range(0, len(wanted), AT_ONCE):
-        yield from session.execute(select(*columns).where(key.in_(wanted[start : start + AT_ONCE])))
+        yield wanted[start : start + AT_ONCE]
+
+
+def _of(serials: Sequence[str], *columns: Any) -> Select[Any]:
+    """``columns`` of a table, the first one or another its serial, of these machines."""
+    key = columns[0].table.c.serial if isinstance(columns[0], Column) else columns[0]
+    return select(*columns).where(key.in_(serials))

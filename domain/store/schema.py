@@ -1,21 +1,26 @@
-"""The schema of the SQL database: brought up to date at every start of a program, by Alembic migrations."""
+"""The schema of the SQL database: brought up to date at every start of a program, by Alembic migrations.
+
+Alembic itself is loaded where there is something to migrate: a gateway that runs for months need not carry it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from domain.errors import SettingsError, UnavailableError
 from domain.store.session import WRITE, translated
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+NEWEST = "0006"
+"""The revision that this code needs: the last of ``MIGRATIONS``."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x62726577
 """PostgreSQL's advisory lock that lets one program at a time migrate."""
@@ -28,12 +33,14 @@ def upgrade(engine: Engine) -> None:
     """
     with _explained(engine):
         with engine.connect() as connection:
-            if _revision(connection) == newest():
+            if _revision(connection) == NEWEST:
                 return
         with engine.execution_options(**{WRITE: True}).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-            if _revision(connection) != newest():
+            if _revision(connection) != NEWEST:
+                from alembic import command
+
                 command.upgrade(_config(connection), "head")
 
 
@@ -62,19 +69,17 @@ def present(engine: Engine) -> str:
 
 def downgrade(engine: Engine, revision: str = "base") -> None:
     """Take the schema back to ``revision``; what only newer schemas can hold is lost."""
+    from alembic import command
+
     with translated(), engine.execution_options(**{WRITE: True}).begin() as connection:
         command.downgrade(_config(connection), revision)
 
 
-def newest() -> str:
-    """The revision that this code needs."""
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
-
-
 def _revision(connection: Connection) -> str:
-    present = MigrationContext.configure(connection).get_current_revision() or ""
-    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-    if present and present not in known:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    present = str(connection.scalar(text("SELECT version_num FROM alembic_version")) or "")
+    if present and present not in {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}:
         raise SettingsError(
             "The database belongs to a newer version of brewair (its schema is {revision}): install that version",
             revision=present,
@@ -83,6 +88,8 @@ def _revision(connection: Connection) -> str:
 
 
 def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from domain.errors import BrewairError, SettingsError
@@ -220,6 +221,7 @@ class Folded(NamedTuple):
 
 
 NEWS, MEMORIES, RHYTHMS, STRANGERS = range(4)
+_APART = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Fleet(_Handle):
@@ -288,10 +290,16 @@ class Fleet(_Handle):
         return int(self._out.count)
 
     def tell(self, what: int) -> dict[str, Any]:
-        """NEWS (what was heard since this was asked), MEMORIES that changed, RHYTHMS, or STRANGERS, by serial (or key)."""
+        """NEWS (what was heard since this was asked), RHYTHMS, or STRANGERS, by serial (or key)."""
         _well(self._library.bc_fleet_tell(self._handle, what, self._out))
         said: dict[str, Any] = orjson.loads(self._out.first_bytes())
         return said
+
+    def memories(self) -> dict[str, orjson.Fragment]:
+        """The memories that changed, by serial, as the JSON that they are: nobody here looks into ten thousand of them."""
+        _well(self._library.bc_fleet_tell(self._handle, MEMORIES, self._out))
+        apart = _APART.decode(self._out.first_bytes())
+        return {serial: orjson.Fragment(bytes(memory)) for serial, memory in apart.items()}
 
     def silent(self, now_ms: int, least_ms: int, more_ms: int) -> list[str]:
         """Serials of those not heard for three intervals (``least_ms`` at least) and ``more_ms``."""

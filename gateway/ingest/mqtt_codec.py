@@ -22,6 +22,8 @@ SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 
 PING = bytes((PINGREQ << 4, 0))
 BYE = bytes((DISCONNECT << 4, 0))
 
+WILL_RETAINED = 0b10_1100
+"""Flags of CONNECT for a will: there is one, QoS 1, retained."""
 SESSION_EXPIRY, KEEPALIVE, REASON, RECEIVE_MAXIMUM = 0x11, 0x13, 0x1F, 0x21
 """Properties of MQTT 5 that a session looks at or sends."""
 
@@ -268,15 +270,20 @@ def connect(
     clean: bool = False,
     user: str = "",
     password: str = "",
+    will: tuple[str, bytes] | None = None,
     session_expiry_s: int = 0,
     receive_maximum: int = 0,
 ) -> bytes:
-    """CONNECT, without a will. The last two are for MQTT 5."""
-    flags = clean << 1 | bool(password) << 6 | bool(user) << 7
+    """CONNECT; a will (topic, payload) is QoS 1 and retained. The last two are for MQTT 5."""
+    flags = clean << 1 | bool(will) * WILL_RETAINED | bool(password) << 6 | bool(user) << 7
     body = _text("MQTT") + struct.pack(">BBH", version, flags, keepalive_s)
     if version == V5:
         body += _properties(((SESSION_EXPIRY, "I", session_expiry_s), (RECEIVE_MAXIMUM, "H", receive_maximum)))
-    return _packet(CONNECT << 4, body + b"".join(_text(one) for one in (client_id, *filter(None, (user, password)))))
+    body += _text(client_id)
+    if will is not None:
+        topic, payload = will
+        body += _no_properties(version) + _text(topic) + struct.pack(">H", len(payload)) + payload
+    return _packet(CONNECT << 4, body + b"".join(_text(one) for one in (user, password) if one))
 
 
 def subscribe(mid: bytes, filters: Sequence[str], *, qos: int = 1, version: int = V311) -> bytes:

@@ -14,7 +14,7 @@ from cli.devices import GATEWAY
 from cli.dynsec import Role
 from cli.main import main
 from domain import wire
-from domain.store.schema import newest, upgrade
+from domain.store.schema import NEWEST, upgrade
 from domain.store.session import open_engine
 from domain.telemetry.influx import InfluxTelemetry
 from gateway.ingest.dropped import Dropped
@@ -104,7 +104,7 @@ def doctor(
 def test_all_is_well_and_says_what_was_looked_at(doctor: Doctor) -> None:
     status, checks = doctor()
     assert (status, red(checks)) == (0, set())
-    assert checks["database"].found == f"answers, schema {newest()}"
+    assert checks["database"].found == f"answers, schema {NEWEST}"
     assert "retention" in checks["telemetry store"].found
     assert "a message came back" in checks["rights at the broker"].found
     assert "commands may be sent" in checks["rights at the broker"].found
@@ -225,7 +225,7 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path, content: str
 def test_a_database_that_is_new_is_not_a_fault(doctor: Doctor, tmp_path: Path) -> None:
     _, checks = doctor(BREWAIR_DATABASE_URL=f"sqlite:///{tmp_path / 'new.db'}")
     assert checks["database"].ok
-    assert f"to {newest()}" in checks["database"].found
+    assert f"to {NEWEST}" in checks["database"].found
 
 
 def test_postgresql_and_its_clock(doctor: Doctor, postgresql: PostgreSQL) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
@@ -45,6 +46,14 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     made = open_engine(url)
     yield made
     made.dispose()
+
+
+def test_the_newest_revision_is_the_head_of_the_migrations() -> None:
+    script = ScriptDirectory(str(schema.MIGRATIONS))
+    assert script.get_heads() == [schema.NEWEST]
+    assert {one.revision for one in script.walk_revisions()} == {
+        path.name.partition("_")[0] for path in (schema.MIGRATIONS / "versions").glob("[0-9]*.py")
+    }
 
 
 def test_upgrade_makes_what_the_models_say(engine: Engine) -> None:
@@ -84,7 +93,7 @@ def test_programs_that_start_at_once_wait_for_each_other(engine: Engine) -> None
         program.join()
     assert problems == []
     with engine.connect() as connection:
-        assert MigrationContext.configure(connection).get_current_revision() == schema.newest()
+        assert MigrationContext.configure(connection).get_current_revision() == schema.NEWEST
 
 
 def test_a_newer_database_is_refused_clearly(engine: Engine) -> None:

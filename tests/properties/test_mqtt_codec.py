@@ -182,6 +182,16 @@ def test_connect_as_paho_writes_it(client_id: str, keepalive: int, clean: bool, 
     )
 
 
+@given(versions, texts, texts.filter(lambda topic: not set(topic) & set("#+") and topic), payloads, texts)
+def test_a_will_as_paho_writes_it(version: int, client_id: str, topic: str, payload: bytes, user: str) -> None:
+    oracle = Oracle(version, client_id)
+    oracle.client.username_pw_set(user)
+    oracle.client._clean_start = False
+    oracle.client.will_set(topic, payload, qos=1, retain=True)
+    ours = codec.connect(client_id, version=version, keepalive_s=60, user=user, will=(topic, payload))
+    assert ours == oracle.writes(lambda client: client._send_connect(60))
+
+
 @given(texts, st.integers(1, 0xFFFF), st.integers(1, 0xFFFFFFFF), st.integers(1, 0xFFFF))
 def test_connect_of_version_5_as_paho_writes_it(client_id: str, keepalive: int, expiry: int, window: int) -> None:
     oracle = Oracle(codec.V5, client_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.adapters.sparkplug import Payload
+from gateway.adapters.sparkplug_payload import Payload
 
 FLOAT, DOUBLE, BOOLEAN, STRING, INT32, INT64 = 9, 10, 11, 12, 3, 4
 FIELD = {float: "double_value", bool: "boolean_value", str: "string_value", int: "int_value"}
