@@ -18,6 +18,7 @@ from tests.servers import (
     NatsCluster,
     PostgreSQL,
     Server,
+    ServerFailedError,
     ServerMissingError,
     do_without,
     find_chromium,
@@ -43,7 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def _servers_are_up() -> None:
     """Starts again what an earlier test has left stopped, so that one failure does not pull down the rest."""
     for server in _started:
-        server.start()
+        try:
+            server.start()
+        except ServerFailedError:
+            server.anew()
 
 
 @pytest.fixture

@@ -226,6 +226,15 @@ class Server(ABC):
             process.kill()
             process.wait(timeout=30)
 
+    def anew(self) -> None:
+        """Starts on an empty folder, where what a kill has left behind cannot be used any more."""
+        self.kill()
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.prepare()
+        self.start()
+        self.complete()
+
     def __enter__(self) -> Self:
         try:
             self.prepare()
