@@ -22,6 +22,9 @@ _CAST_OF: Mapping[str, Mapping[str, Callable[[Any], Value]]] = {
     for equipment in EQUIPMENT.values()
 }
 
+WITH_MEANS = tuple(sorted({key for casts in _CAST_OF.values() for key, cast in casts.items() if cast is float}))
+"""Every field that has a mean."""
+
 
 def fields_of(reading: Reading) -> dict[str, Value]:
     """The fields to store of one reading, in the types of the catalogue; empty where it has nothing to store."""
