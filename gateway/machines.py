@@ -107,9 +107,9 @@ class Machines:
         self._homes: dict[str, _Home] = {}
         self._at_the_door: Collection[str] = ()
 
-    def restore(self, dumps: Mapping[str, dict[str, Any]]) -> None:
-        """Begin with the rule states of an earlier life."""
-        self._kept = {serial: orjson.dumps(dump) for serial, dump in dumps.items()}
+    def restore(self, dumps: Mapping[str, bytes]) -> None:
+        """Begin with the rule states of an earlier life, each as JSON."""
+        self._kept = dict(dumps)
         self._asleep = set(dumps)
         self._detectors.clear()
         self._changed.clear()
@@ -117,9 +117,9 @@ class Machines:
             self._fleet, self._specs, self._homes = core.Fleet(), {}, {}
             self._move_in()
 
-    def adopt(self, dumps: Mapping[str, dict[str, Any]]) -> None:
-        """Go on with the rule states that another gateway has left of machines that are ours now."""
-        self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items()})
+    def adopt(self, dumps: Mapping[str, bytes]) -> None:
+        """Go on with the rule states that another gateway has left of machines that are ours now, each as JSON."""
+        self._kept.update(dumps)
         self._asleep |= dumps.keys()
 
     def use(self, registry: Registry, *, at_the_door: Collection[str] = ()) -> None:
