@@ -66,7 +66,9 @@ SPARE_FILES = 1000
 PROGRESS_S = 30.0
 STILL_S = 10.0
 """Figures of the gateway that stand for so long will not move any more."""
+PATIENCE_S = 1800.0
 PAGE_MS = 60_000
+RECEIVED, TO_SQL, TO_STORE = "brewair_messages_received_total", "brewair_sql_lag_seconds", "brewair_spool_waiting_bytes"
 Counts = Mapping[str, float]
 
 
@@ -113,7 +115,8 @@ def machines(
         pipe = stack.enter_context(rig.part(publisher, port, fleet, interval_s, minutes * 60, seed))
         rig.heard(pipe, "the fleet")
         connect_s = time.monotonic() - began
-        _settled(counts, None)
+        _finished(counts, TO_STORE, 2 * count)
+        _finished(counts, TO_SQL, 2 * count)
         pids = {"gateway": gateway, "mosquitto": broker, "influxdb": database}
         before, cpu_before, began = counts(), {name: rig.cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
         pipe.send("go")
@@ -125,7 +128,13 @@ def machines(
             )
         wall_s = time.monotonic() - began
         cpu_pct = {name: (rig.cpu_s(pid) - cpu_before[name]) / wall_s * 100 for name, pid in pids.items()}
-        after = _settled(counts, before["brewair_readings_stored_total"] + said.acknowledged)
+        rss_mb = {name: rig.resident_mb(pid) for name, pid in pids.items()}
+        load = os.getloadavg()
+        received = before[RECEIVED] + said.acknowledged
+        _finished(counts, TO_SQL, received)
+        tickets = _tickets(folder)  # of what was said: in four minutes the silence of the end would open some
+        after = _finished(counts, TO_STORE, received)
+        drain_s = time.monotonic() - began - wall_s
         acknowledged = {(serial, ts) for serial, times in said.readings.items() for ts in times}
         stored = set(_stored(url, token, acknowledged))
         written = after["brewair_readings_stored_total"] - before["brewair_readings_stored_total"]
@@ -141,17 +150,18 @@ def machines(
             "stored": len(stored),
             "lost": len(acknowledged - stored),
             "doubled": round(written) - len(stored),
-            "tickets": _tickets(folder),
+            "tickets": tickets,
+            "drain_s": round(drain_s, 1),
             "stored_p50_s": _quantile(before, after, 0.50),
             "stored_p99_s": _quantile(before, after, 0.99),
             "gateway_rss_start_mb": round(at_start_mb, 1),
-            "gateway_rss_end_mb": round(rig.resident_mb(gateway), 1),
+            "gateway_rss_end_mb": round(rss_mb["gateway"], 1),
             "gateway_rss_peak_mb": round(rig.peak_mb(gateway), 1),
-            "mosquitto_rss_mb": round(rig.resident_mb(broker), 1),
-            "influxdb_rss_mb": round(rig.resident_mb(database), 1),
+            "mosquitto_rss_mb": round(rss_mb["mosquitto"], 1),
+            "influxdb_rss_mb": round(rss_mb["influxdb"], 1),
             **{f"{name}_cpu_pct": round(share, 2) for name, share in cpu_pct.items()},
             "fleet_cpu_pct": round(said.cpu_s / wall_s * 100, 2),
-            "load_average": [round(one, 2) for one in os.getloadavg()],
+            "load_average": [round(one, 2) for one in load],
             "cpus": os.cpu_count(),
         }
         pipe.send("end")
@@ -214,21 +224,19 @@ def _end_of(log: Path) -> str:
     return log.read_text(errors="replace")[-500:]
 
 
-def _settled(counts: Callable[[], Counts], stored: float | None) -> Counts:
-    """The gateway's figures when it has nothing left to do: ``stored`` readings are written, or nothing moves any more."""
+def _finished(counts: Callable[[], Counts], backlog: str, received: float) -> Counts:
+    """The gateway's figures when so many messages have come, or no more do, and ``backlog`` is gone."""
     seen, since = counts(), time.monotonic()
 
     def done() -> bool:
         nonlocal seen, since
         now = counts()
-        if now["brewair_messages_received_total"] != seen["brewair_messages_received_total"]:
+        if now[RECEIVED] != seen[RECEIVED]:
             since = time.monotonic()
         seen = now
-        idle = not now["brewair_spool_waiting_bytes"] and not now["brewair_sql_lag_seconds"]
-        enough = stored is not None and now["brewair_readings_stored_total"] >= stored
-        return idle and (enough or time.monotonic() - since > STILL_S)
+        return not now[backlog] and (now[RECEIVED] >= received or time.monotonic() - since > STILL_S)
 
-    rig.wait_for(done, "the gateway to finish")
+    rig.wait_for(done, "the gateway to finish", PATIENCE_S)
     return seen
 
 
@@ -237,9 +245,7 @@ def _stored(url: str, token: str, acknowledged: set[tuple[str, int]]) -> Iterato
     times = [ts for _, ts in acknowledged]
     for kind in MODELS:
         for since in range(min(times, default=0), max(times, default=-1) + 1, PAGE_MS):
-            query = (
-                f'SELECT power_w FROM "{kind}" WHERE time >= {since}ms AND time < {since + PAGE_MS}ms GROUP BY serial'  # noqa: S608
-            )
+            query = f'SELECT power_w, serial FROM "{kind}" WHERE time >= {since}ms AND time < {since + PAGE_MS}ms'  # noqa: S608
             answer = urllib3.request(
                 "GET",
                 f"{url}/query",
@@ -248,8 +254,7 @@ def _stored(url: str, token: str, acknowledged: set[tuple[str, int]]) -> Iterato
                 timeout=rig.TIMEOUT_S,
             )
             for series in answer.json()["results"][0].get("series", ()):
-                for ts, _ in series["values"]:
-                    yield series["tags"]["serial"], ts
+                yield from ((serial, ts) for ts, _, serial in series["values"])
 
 
 def _tickets(folder: Path) -> int:

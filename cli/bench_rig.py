@@ -306,12 +306,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Look every 20 ms. Raises UnavailableError after five minutes."""
-    deadline = time.monotonic() + TIMEOUT_S
+def wait_for(condition: Callable[[], object], what: str, patience_s: float = TIMEOUT_S) -> None:
+    """Look every 20 ms. Raises UnavailableError when that lasts longer than ``patience_s``."""
+    deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
-            raise UnavailableError("Waited {seconds} s in vain for {what}", seconds=TIMEOUT_S, what=what)
+            raise UnavailableError("Waited {seconds} s in vain for {what}", seconds=patience_s, what=what)
         time.sleep(0.02)
 
 
