@@ -30,7 +30,7 @@ from gateway.core import library as core
 from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
-from gateway.ingest.spool import READ_BYTES, Spool, body_at
+from gateway.ingest.spool import READ_BYTES, Chunk, Spool, body_at
 from gateway.leases import Leases
 from gateway.machines import Machines
 from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Reply, Status
@@ -65,8 +65,16 @@ class Detection:
     """Reads the spool, feeds the machines' rules, writes what follows. Belongs to one thread."""
 
     def __init__(
-        self, leases: Leases, spool: Spool, decoder: Decoder, sessions: Sessions, machines: Machines, guard: Guard
+        self,
+        leases: Leases,
+        spool: Spool,
+        decoder: Decoder,
+        sessions: Sessions,
+        machines: Machines,
+        guard: Guard,
+        at_the_door: Guard,
     ) -> None:
+        """``guard`` notes places in the spool, ``at_the_door`` rows of the quarantine."""
         self.position = spool.start
         """The *folded* position; the committed one is in SQL."""
         self.committed = spool.start
@@ -74,7 +82,7 @@ class Detection:
         """Objects that could be used."""
         self.quarantined: Counter[str] = Counter()
         self.rule_events: Counter[str] = Counter()
-        self._guard = guard
+        self._guard, self._at_the_door = guard, at_the_door
         self._leases, self._spool, self._decoder, self._sessions = leases, spool, decoder, sessions
         self._machines = machines
         self._effects = Effects(self.position)
@@ -147,6 +155,11 @@ class Detection:
         self.decoded += max(0, len(said) - (self.quarantined.total() - unusable))
 
     @property
+    def unknown_keys(self) -> int:
+        """Values under keys that no channel has; they are left out, and nothing else is said of them."""
+        return self._decoder.strangers.total() + self._machines.unknown_keys
+
+    @property
     def strangers(self) -> set[Stranger]:
         """Who was unknown in what waits to be committed."""
         return {held.stranger for held in self._effects.held if held.stranger is not None}
@@ -163,13 +176,16 @@ class Detection:
         Raises UnavailableError: then the same is to be done again; folding it twice changes nothing.
         """
         outside, self._decoder.registry = self._decoder.registry, registry
+        chunk = Chunk([(number, message.pack()) for number, message in held], max(number for number, _ in held) + 1)
         try:
-            for number, message in held:
+            for number, record in self._at_the_door.through(chunk, self._leave_out_held):
+                message = Message.unpack(record)
                 for decoded in self._decoder.decode(message):
-                    self._take(f"held:{number}", message, _known(decoded))
+                    self._take(_row(number), message, _known(decoded))
         finally:
             self._decoder.registry = outside
             self._machines.settle()
+        self._at_the_door.leave(chunk.end)
         self.flush(now, snapshot=True, settle=settle)
 
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
@@ -242,7 +258,10 @@ class Detection:
         self._effects.findings.extend(findings)
         self.rule_events.update("raised" if finding.cleared_at is None else "cleared" for finding in findings)
 
-    def _leave_out(self, position: int, record: bytes) -> None:
+    def _leave_out_held(self, number: int, record: bytes) -> None:
+        self._leave_out(_row(number), record)
+
+    def _leave_out(self, position: int | str, record: bytes) -> None:
         """A record that has killed the gateway twice: people may look at it; the cursor passes it for good."""
         message = Message.unpack(record)
         log.error("record_left_out", position=position, bytes=len(record))
@@ -333,6 +352,11 @@ class Detection:
                     store.command_answered, command_id=one.id, serial=one.serial, ok=one.ok, error=one.error, now=now
                 ),
             )
+
+
+def _row(number: int) -> str:
+    """Where what was held of a machine lies, as a place."""
+    return f"held:{number}"
 
 
 def _alone(session: Session, label: str, effect: Effect, now: datetime) -> Held | None:

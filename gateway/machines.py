@@ -94,6 +94,8 @@ class Machines:
         """The latest device time taken in."""
         self.skew_ms: dict[str, int] = {}
         """Receipt minus the machine's own time, of its latest sample; the way here counts as skew too."""
+        self.unknown_keys = 0
+        """Values that the compiled core has left out, as no channel has their key."""
         self._changed: set[str] = set()
         self._detectors: dict[str, Detector] = {}
         self._kept: dict[str, bytes] = {}
@@ -254,6 +256,7 @@ class Machines:
         """Take up what the compiled core has heard: ``seen`` and ``skew_ms`` are whole then."""
         if self._fleet is None:
             return
+        self.unknown_keys += sum(self._fleet.tell(core.STRANGERS).values())
         for serial, news in self._fleet.tell(core.NEWS).items():
             latest = news["heard_ms"] >= self._heard_ms.get(serial, 0)
             seen = self._hear(serial, news["heard_ms"])

@@ -28,6 +28,7 @@ COUNTERS: Mapping[str, tuple[str, Figure]] = {
         "Samples, births, states and replies that could be used.",
         lambda g: g.pipeline.detection.decoded,
     ),
+    "unknown_keys": ("Values left out because no channel has their key.", lambda g: g.pipeline.detection.unknown_keys),
     "readings_stored": ("Readings written to the telemetry store.", lambda g: g.pipeline.writer.stored),
     "broker_connections": (
         "Connections to the broker since the start; more than one is a reconnect.",

@@ -88,9 +88,10 @@ class Pipeline:
         self._zone, self._shards, self._keep = zone, shards, timedelta(seconds=keep_s)
         self._for_rules = Decoder(ADAPTERS.values(), self.registry, known_only=True, refresh=self._look_again)
         self._for_store = Decoder(ADAPTERS.values(), self.registry, known_only=False)
-        self._guards = [Guard(spool.folder / name) for name in ("at-rules", "at-store")]
+        self._guards = [Guard(spool.folder / name) for name in ("at-rules", "at-store", "at-door")]
         self.leases = Leases(sessions, shards, holder=spool.id, gateway=gateway)
-        self.detection = Detection(self.leases, spool, self._for_rules, sessions, self.machines, self._guards[0])
+        at_rules, at_store, at_door = self._guards
+        self.detection = Detection(self.leases, spool, self._for_rules, sessions, self.machines, at_rules, at_door)
         self.writer = Writer(
             spool,
             self._for_store,
@@ -98,7 +99,7 @@ class Pipeline:
             checkpoint,
             on_refused=self.refused,
             now_ms=lambda: to_ms(self.now()),
-            guard=self._guards[1],
+            guard=at_store,
             compiled=compiled,
         )
         self._door: frozenset[str] = frozenset()

@@ -1,4 +1,7 @@
-"""One contract, three receivers: paho, our own in MQTT 3.1.1, our own in MQTT 5; on a real broker, and on one that lies."""
+"""One contract, five receivers: paho, our own in MQTT 3.1.1 and in 5, each with the compiled core and without.
+
+On a real broker, and on one that lies.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,14 @@ from tests.servers import Mosquitto, wait_until
 TOPIC = wire.up("soymilk", "R-1", "telemetry")
 STATUS = wire.up("soymilk", "R-1", "status")
 CLIENT = "contract-receiver"
-VARIANTS = {"paho": ("paho", ""), "native": ("native", ""), "native5": ("native", "?version=5")}
+VARIANTS = {
+    "paho": ("paho", "", "python"),
+    "native": ("native", "", "auto"),
+    "native5": ("native", "?version=5", "auto"),
+    "native-python": ("native", "", "python"),
+    "native5-python": ("native", "?version=5", "python"),
+}
+"""Receiver, what stands behind the broker's address, and who cuts what was read (auto: the compiled core where it is)."""
 
 
 @dataclass
@@ -36,12 +46,14 @@ class Rig:
 
     name: str
     query: str
+    core: str
     folder: Path
     opened: list[Receiver] = field(default_factory=list)
     early: list[Batch] = field(default_factory=list)
 
     def make(self, url: str, *filters: str, client_id: str = CLIENT, **more: str) -> Receiver:
-        settings = load({"BREWAIR_DATA_DIR": str(self.folder), "BREWAIR_MQTT_URL": url + self.query, **more})
+        given = {"BREWAIR_MQTT_URL": url + self.query, "BREWAIR_GATEWAY_CORE": self.core, **more}
+        settings = load({"BREWAIR_DATA_DIR": str(self.folder), **given})
         receiver = RECEIVERS[self.name](
             settings,
             client_id=client_id,
@@ -478,7 +490,7 @@ def test_a_refused_subscription_is_said_and_is_no_connection(rig311: Rig, fake: 
 
 @pytest.mark.integration
 def test_with_version_5_the_broker_sends_no_more_ahead_than_we_asked_for(broker: Mosquitto, tmp_path: Path) -> None:
-    rig = Rig("native", "?version=5", tmp_path)
+    rig = Rig("native", "?version=5", "auto", tmp_path)
     receiver = rig.open(broker.url)
     publish(broker, *[b"x"] * 6000)
     batches = rig.collect(receiver, 5000)
@@ -493,7 +505,7 @@ def test_with_version_5_the_broker_sends_no_more_ahead_than_we_asked_for(broker:
 def test_two_gateways_with_one_client_id_are_noticed_and_leave_each_other_time(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
-    rig = Rig("native", "", tmp_path)
+    rig = Rig("native", "", "auto", tmp_path)
     one, other = rig.make(broker.url), rig.make(broker.url)
 
     def alarmed() -> bool:
@@ -511,4 +523,4 @@ def test_two_gateways_with_one_client_id_are_noticed_and_leave_each_other_time(
 
 def test_a_version_that_nobody_speaks_is_a_matter_of_settings(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="version must be one of"):
-        Rig("native", "?version=4", tmp_path).make("mqtt://127.0.0.1:9")
+        Rig("native", "?version=4", "auto", tmp_path).make("mqtt://127.0.0.1:9")

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from domain import wire
+from domain.desk.actor import SHELL
+from domain.desk.registry import save_machine
 from gateway.ingest.guard import Guard
 from gateway.ingest.spool import Chunk
 from gateway.messages import Message
@@ -77,14 +79,14 @@ def test_a_note_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     assert live(tmp_path / "note", CHUNKS) == []
 
 
+def deadly_split(kind: str, fields: Any, strangers: Any) -> Any:
+    if fields.get("power_w") == DEADLY:
+        raise Death
+    return split(kind, fields, strangers)
+
+
 def test_a_gateway_that_dies_of_a_record_holds_it_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant = Plant(tmp_path)
-
-    def deadly_split(kind: str, fields: Any, strangers: Any) -> Any:
-        if fields.get("power_w") == DEADLY:
-            raise Death
-        return split(kind, fields, strangers)
-
     monkeypatch.setattr("gateway.samples.split", deadly_split)
     plant.samples("SM-1", range(0, 60, 5))
     topic = wire.up("soymilk", "SM-2", "telemetry")
@@ -110,3 +112,30 @@ def test_a_gateway_that_dies_of_a_record_holds_it_and_goes_on(tmp_path: Path, mo
     plant.crash()
     plant.pipeline.ingest([])  # the cursor is behind it for good
     assert len(plant.held()) == 1
+
+
+def test_a_gateway_that_dies_of_what_was_held_of_a_claimed_machine_takes_in_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = Plant(tmp_path)
+    plant.samples("NEW-1", [0, 5])
+    plant.samples("NEW-1", [10], power_w=DEADLY)
+    plant.samples("NEW-1", [15, 20])
+    plant.tick(21)
+    form = {"serial": "NEW-1", "type": "soymilk", "model": "SMM-60", "site_id": "1"}
+    with plant.sessions.command() as session:
+        save_machine(session, SHELL, form, plant.clock.now())
+    monkeypatch.setattr("gateway.samples.split", deadly_split)
+    for _ in range(20):
+        try:
+            plant.tick(30)
+            plant.pipeline.drain()
+            break
+        except Death:
+            plant.crash()
+    else:
+        raise AssertionError("it dies for ever")
+    assert len(plant.telemetry.range("NEW-1", "soymilk", T0, T0 + 60_000)) == 4
+    left_out = [row for row in plant.held() if row.reason == "internal_error"]
+    assert left_out
+    assert all(b"666" in row.payload and "died twice" in row.explanation for row in left_out)

@@ -244,6 +244,14 @@ def test_a_wrong_device_clock_opens_no_ticket_and_its_samples_are_stored(plant: 
     assert rows[0].values["device_ts"] == float(ts)
 
 
+def test_keys_that_no_channel_has_are_counted_and_the_rest_is_used(plant: Plant) -> None:
+    plant.samples("SM-1", range(0, 60, 5), wattage=5.0, smell="good")
+    plant.tick(61)
+    plant.pipeline.drain()
+    assert plant.pipeline.detection.unknown_keys == 24
+    assert {"power_w", "voltage_v"} == plant.telemetry.range("SM-1", "soymilk", T0, T0 + 1)[0].values.keys()
+
+
 def test_what_machines_said_last_is_written_at_the_tick(plant: Plant) -> None:
     plant.samples("SM-1", [0], temp_c=20.0)
     plant.samples("SM-1", [5], run_state="standby")
