@@ -78,11 +78,14 @@ def _settle(ids: list[int] | None, reason: str, serial: str, state: str, as_json
         raise InvalidError("Say which: numbers, --reason or --serial")
     with _sessions().command() as session:
         chosen = ids or [row.id for row in store.quarantine(session, reason=reason, serial=serial, limit=100_000)]
-        changed = store.settle(session, chosen, state, SystemClock().now())
+        changed = len(store.settle(session, chosen, state, SystemClock().now()))
+        left = len(chosen) - changed
     if as_json:
-        _say({"summary": True, "state": state, "changed": changed})
+        _say({"summary": True, "state": state, "changed": changed, "left": left})
     else:
-        typer.echo(f"{changed} marked: {state}")
+        typer.echo(
+            f"{changed} marked: {state}" + (f", {left} left: handled before, or never a message" if left else "")
+        )
 
 
 def _facts(row: QuarantineRow) -> dict[str, object]:

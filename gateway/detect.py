@@ -86,6 +86,7 @@ class Detection:
         self._leases, self._spool, self._decoder, self._sessions = leases, spool, decoder, sessions
         self._machines = machines
         self._effects = Effects(self.position)
+        self._rearmed: set[tuple[str, datetime]] = set()
         self._time = SystemClock().monotonic
         self._snapshot_at = self._time() + SNAPSHOT_S
 
@@ -124,12 +125,14 @@ class Detection:
             if buffer and self._fold_ordinary(begin, buffer):
                 return True
         chunk = self._spool.read(self.position, max_bytes)
+        for position, span in chunk.damaged:
+            self._hold_damaged(position, span, chunk)
         for position, record in self._guard.through(chunk, self._leave_out):
             self._fold_here(position, record)
         self._machines.settle()
         self._guard.leave(chunk.end)
-        self.position = max(self.position, chunk.end)
-        return bool(chunk.records)
+        moved, self.position = chunk.end > self.position, max(self.position, chunk.end)
+        return moved
 
     def _fold_ordinary(self, begin: int, buffer: bytes) -> bool:
         """Let the compiled core fold what it can of ``buffer``, and the rest here; False where nothing in it is whole."""
@@ -193,12 +196,13 @@ class Detection:
         if self.caught_up:
             self._found(self._machines.silent(now, listening_since))
 
-    def rearm(self, since: datetime, now: datetime) -> None:
-        """Close the episodes of machines whose repair was verified after ``since``."""
+    def rearm(self, since: datetime) -> None:
+        """Close the episodes of machines whose repair was verified after ``since``, once for each of their verdicts."""
         with self._sessions.read() as session:
-            verified = store.verified_after(session, since)
-        for serial, at in verified:
+            verified = set(store.verified_after(session, since))
+        for serial, at in sorted(verified - self._rearmed):
             self._found(self._machines.rearm(serial, at))
+        self._rearmed = verified
 
     def flush(self, now: datetime, *, snapshot: bool = False, settle: Callable[[Session], None] | None = None) -> None:
         """Commit what waits, and ``settle``; with ``snapshot``, or when it is time, with cursor and rule states.
@@ -268,6 +272,13 @@ class Detection:
         why = "the gateway died twice at this record"
         self._hold(position, message, Quarantined(Reason.INTERNAL, why, message.payload[:RAW_BYTES]))
         self._snapshot_at = self._time()
+
+    def _hold_damaged(self, position: int, span: bytes, chunk: Chunk) -> None:
+        """What lies where there should be a record, for people: it was received about when what lies beside it was."""
+        log.error("record_damaged", position=position, bytes=len(span))
+        recv_ms = Message.unpack(chunk.records[0][1]).recv_ms if chunk.records else self._machines.watermark_ms
+        why = f"{len(span)} bytes of the spool are damaged: its disk wants looking at"
+        self._hold(position, Message("", b"", recv_ms), Quarantined(Reason.DAMAGED, why, span[:RAW_BYTES]))
 
     def _hold(self, position: int | str, message: Message, item: Quarantined) -> None:
         self.quarantined[item.reason.value] += 1

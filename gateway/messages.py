@@ -60,6 +60,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
     INTERNAL = "internal_error"
     UNWRITABLE = "unwritable"
+    DAMAGED = "damaged"
 
 
 class Unusable(Exception):

@@ -48,6 +48,8 @@ REGISTRY_REST = 9.0
 """With very many machines reading them all takes a tenth of the time and no more."""
 MOVED_WITHIN = timedelta(days=1)
 """A new spool may be that of a moved shard: repairs that were verified meanwhile close their episodes too."""
+REARM_OVERLAP = timedelta(minutes=5)
+"""Verdicts are looked at so long: those that the tick itself gives, and those of portals whose clock is behind ours."""
 PURGE_EVERY = timedelta(hours=6)
 WATCH_EVERY = timedelta(minutes=1)
 """Deadlines are hours, so nobody looks at them every second; running tests are judged at every tick."""
@@ -168,11 +170,13 @@ class Pipeline:
         """What time alone brings about, up to ``now``. Raises UnavailableError while a store is away; come again then."""
         if self._wall.monotonic() >= self._registry_due:
             self.refresh_registry()
+        self.detection.flush(now)
+        self._forget(now)  # before anything is taken in again: a full spool has to get room first
         self._replay(now)
         self._admit(now)
         self.detection.silence(now, self.listening_since)
-        since, self._rearmed_until = self._rearmed_until or now, now
-        self.detection.rearm(since, now)
+        self.detection.rearm((self._rearmed_until or now) - REARM_OVERLAP)
+        self._rearmed_until = now
         self.detection.flush(now)
         for watch in WATCHES:
             if watch is judge_running:
@@ -182,7 +186,6 @@ class Pipeline:
         if self._watches_due is None or now >= self._watches_due:
             self._watches_due = now + WATCH_EVERY
         send_due(self._sessions, self.registry, ADAPTERS, self._publish, now)
-        self._forget(now)
 
     def refresh_registry(self) -> None:
         """Read the registered machines again; the next time is the later the longer it took.
@@ -253,12 +256,18 @@ class Pipeline:
             log.exception("watch_failed", watch=getattr(watch, "__name__", str(watch)))
 
     def _replay(self, now: datetime) -> None:
-        again = quarantine.wanted_again(self._sessions)
-        wanted = [(number, one) for number, one in again if wire.shard_of_topic(one.topic) in self._shards]
-        if wanted:
-            self.accept([message for _, message in wanted])
+        wanted = quarantine.wanted_again(self._sessions, self._shards)
+        if wanted and self._take_in_again([message for _, message in wanted]):
             quarantine.replayed(self._sessions, [number for number, _ in wanted], now)
             log.info("replayed", messages=len(wanted))
+
+    def _take_in_again(self, messages: Sequence[Message]) -> bool:
+        """Make durable what SQL has; False while the spool refuses, which holds nothing else up: a later tick tries again."""
+        try:
+            self.accept(messages)
+        except UnavailableError:
+            return False
+        return True
 
     def _admit(self, now: datetime) -> None:
         """Take in what was held of machines that are registered now, and only then what they say now.
@@ -272,7 +281,8 @@ class Pipeline:
         for serial in sorted(self._door):
             held = quarantine.held_of(self._sessions, serial)
             if held:
-                self.accept([msgspec.structs.replace(message, folded=True) for _, message in held])
+                if not self._take_in_again([msgspec.structs.replace(message, folded=True) for _, message in held]):
+                    return
                 settle = partial(strangers.admitted, serial=serial, ids=[number for number, _ in held], now=now)
                 self.detection.admit(held, self.registry, now, settle)
                 log.info("admitted", serial=serial, messages=len(held))

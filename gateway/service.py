@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -33,7 +33,7 @@ from gateway.core.library import compiled
 from gateway.ingest.dropped import Dropped
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
-from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool
+from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool, replace_text
 from gateway.leases import UNKNOWN
 from gateway.pipeline import Pipeline
 
@@ -44,6 +44,9 @@ RESERVE_BYTES = 64 << 20
 POLL_S = 0.1
 CHECKPOINT_EVERY_S = 0.25
 TICK_EVERY_S = 1.0
+IDLE_EVERY_S = 1.0
+FINISH_S, FINISH_LOOK_S = 3.0, 0.02
+RECEIVING = "gateway-receive"
 DETECT_EVERY_S, STORE_EVERY_S = 0.05, 0.25
 """How long messages come together before rules and store look at them, unless there is a chunk's worth already: a request for
 each handful costs more than it carries, and nobody notices the wait."""
@@ -67,9 +70,12 @@ class Gateway:
         self.name = gateway_name(settings.shards)
         self._settings, self._clock, self._rng = settings, clock, rng or random.SystemRandom()
         self._time = SystemClock().monotonic
+        self._ending = threading.Event()
+        """Nothing more is taken in."""
         self._stop = threading.Event()
         self._loaded = threading.Event()
         self._connect = threading.Event()
+        self._hearing = False
         self._standing_by = False
         self._held_by = ""
         self._failure: BaseException | None = None
@@ -129,6 +135,8 @@ class Gateway:
             while not stop.wait(POLL_S) and self._failure is None:
                 if drain and self._worked_off_as_far_as_we_may():
                     break
+            self._ending.set()
+            self._finish(threads)
         self._stop.set()
         self.pipeline.spool.wake()
         for thread in threads:
@@ -142,6 +150,21 @@ class Gateway:
         if self._failure is not None:
             raise self._failure
         return drained
+
+    def _finish(self, threads: Sequence[threading.Thread]) -> None:
+        """Let rules and store have what was acknowledged, so that whoever takes the shards next need not wait for it; not while
+        one of them is away, nor for long."""
+        until, pipeline = self._time() + FINISH_S, self.pipeline
+
+        def finished() -> bool:
+            end, receiving = pipeline.spool.end, any(one.is_alive() for one in threads if one.name == RECEIVING)
+            folded = not pipeline.leases.held or pipeline.detection.position >= end
+            return not receiving and folded and pipeline.writer.position >= end
+
+        while self._failure is None and self._time() < until and not finished():
+            if not (self.patience["sql"].well and self.patience["telemetry"].well):
+                break
+            self._stop.wait(FINISH_LOOK_S)
 
     def _worked_off_as_far_as_we_may(self) -> bool:
         """While another gateway works our shards, its rules are ahead of our spool: telemetry is all that is left to do."""
@@ -167,33 +190,44 @@ class Gateway:
             if not isinstance(error, BrewairError):
                 log.exception("gateway_failed", thread=work.__name__)
             self._failure = self._failure or error
+            self._ending.set()
             self._stop.set()
 
     # --- the three threads
 
     def _receive(self) -> None:
-        was_connected = False
         spool = self.patience["spool"]
         until = self._time() + SQL_PATIENCE_S
-        while not self._connect.wait(POLL_S) and not self._stop.is_set():
+        while not self._connect.wait(POLL_S) and not self._ending.is_set():
             if self._time() >= until and not self._standing_by:
                 break
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             batch = self.receiver.receive(POLL_S)
             self.received += batch.count
-            if self.receiver.connected != was_connected:
-                was_connected = self.receiver.connected
-                self.pipeline.listening_since = self._clock.now() if was_connected else NEVER
-            while batch.count and not self._stop.is_set():
+            self._hear(self.receiver.connected)
+            while batch.count and not self._ending.is_set():
                 with spool:
                     self.pipeline.take_in(batch)
                 if spool.well:
                     self.receiver.ack(batch)
                     self.acknowledged += batch.count
                     break
-                self.receiver.idle(spool.pause_s)
-                self._stop.wait(spool.pause_s)
+                self._hear(False)
+                self._idle(spool.pause_s)
         self.receiver.close()
+
+    def _hear(self, hearing: bool) -> None:
+        """Whether what machines say reaches the rules: not without a connection, nor while the spool takes nothing in."""
+        if hearing != self._hearing:
+            self._hearing = hearing
+            self.pipeline.listening_since = self._clock.now() if hearing else NEVER
+
+    def _idle(self, pause_s: float) -> None:
+        """Wait, and keep the connection meanwhile."""
+        until = self._time() + pause_s
+        while (left_s := until - self._time()) > 0 and not self._ending.is_set():
+            self.receiver.idle(min(left_s, IDLE_EVERY_S))
+            self._ending.wait(min(left_s, IDLE_EVERY_S))
 
     def _detect(self) -> None:
         self._get_shards()
@@ -206,7 +240,7 @@ class Gateway:
                 self.pipeline.leases.renew(self._clock.now())
                 worked = self.pipeline.detect()
                 stalled, stepped = self._time() - last_round > STALL_S, abs(self._wall_s() - wall_s) > STALL_S
-                if (stalled or stepped) and self.receiver.connected:
+                if (stalled or stepped) and self._hearing:
                     self.pipeline.listening_since = self._clock.now()
                 last_round, wall_s = self._time(), self._wall_s()
                 if last_round >= next_tick:
@@ -244,7 +278,7 @@ class Gateway:
 
     def _own_the_spool(self) -> None:
         """A spool that another set of shards has filled must be worked off by that set. Raises SettingsError."""
-        filled_by = self._filled_by.read_text().strip() if self._filled_by.exists() else self.name
+        filled_by = (self._filled_by.read_text().strip() if self._filled_by.exists() else "") or self.name
         waits = min(self.pipeline.writer.position, self.pipeline.detection.committed) < self._found_until
         if filled_by != self.name and waits:
             raise SettingsError(
@@ -252,7 +286,8 @@ class Gateway:
                 path=self._settings.spool_dir,
                 gateway=filled_by,
             )
-        self._filled_by.write_text(self.name)
+        if filled_by != self.name or not self._filled_by.exists():
+            replace_text(self._filled_by, self.name)
 
     def _wall_s(self) -> float:
         """The wall clock against the one that never jumps: a change of it is a step of the wall clock."""

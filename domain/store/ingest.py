@@ -235,14 +235,21 @@ def _room(session: Session, serials: set[str | None]) -> dict[str | None, int]:
 def quarantine(
     session: Session, *, state: str = HELD, reason: str = "", serial: str = "", limit: int = 500
 ) -> list[QuarantineRow]:
-    """Quarantined things, the latest first; what waits to be replayed in the order in which it came."""
-    order = QuarantineRow.id if state == REPLAY else QuarantineRow.id.desc()
-    query = select(QuarantineRow).where(QuarantineRow.state == state).order_by(order).limit(limit)
+    """Quarantined things, the latest first."""
+    query = select(QuarantineRow).where(QuarantineRow.state == state).order_by(QuarantineRow.id.desc()).limit(limit)
     if reason:
         query = query.where(QuarantineRow.reason == reason)
     if serial:
         query = query.where(QuarantineRow.serial == serial)
     return list(session.scalars(query))
+
+
+def to_replay(session: Session) -> list[tuple[int, str]]:
+    """Id and topic of what somebody wants replayed, in the order in which it came."""
+    query = (
+        select(QuarantineRow.id, QuarantineRow.topic).where(QuarantineRow.state == REPLAY).order_by(QuarantineRow.id)
+    )
+    return [(number, topic) for number, topic in session.execute(query)]
 
 
 def quarantine_counts(session: Session) -> dict[str, int]:
@@ -253,16 +260,20 @@ def quarantine_counts(session: Session) -> dict[str, int]:
     return {str(reason): int(count) for reason, count in rows}
 
 
-def settle(session: Session, ids: Iterable[int], state: str, now: datetime) -> int:
-    """Mark held things as to be replayed, replayed or dropped; returns how many were."""
-    changed = 0
+def settle(session: Session, ids: Iterable[int], state: str, now: datetime) -> list[int]:
+    """Mark held things as to be replayed, replayed or dropped; returns which were. What has no topic (a point of the telemetry
+    store) was never a message: it cannot be replayed."""
+    changed = []
     for number in ids:
         row = session.get(QuarantineRow, number)
-        if row is not None and row.state in (HELD, REPLAY) and row.state != state:
+        if row is None or (state == REPLAY and not row.topic):
+            continue
+        if row.state in (HELD, REPLAY) and row.state != state:
             who = session.get(StrangerRow, row.stranger_id) if row.stranger_id and row.state == HELD else None
             if who is not None:
                 strangers.released(who, row, dropped=state == DROPPED)
-            row.state, row.handled_at, changed = state, now, changed + 1
+            row.state, row.handled_at = state, now
+            changed.append(number)
     return changed
 
 

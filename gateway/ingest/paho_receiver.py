@@ -101,11 +101,12 @@ class PahoReceiver:
         self._cork(False)
 
     def idle(self, timeout_s: float) -> None:
-        """Send pings and commands; what the broker sends meanwhile stays in the socket."""
+        """Send pings and commands. What the broker sends meanwhile waits here, never more than it sends ahead: paho gives up a
+        connection whose ping it has not read the answer to."""
         if self._alive(timeout_s):
             self._send_outgoing()
-            self._client.loop_misc()
             self._client.loop_write()
+            self._pump(0.0)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Hand a command to the connection's thread. Raises UnavailableError while the broker is away."""
@@ -214,7 +215,10 @@ class PahoReceiver:
         if refused:
             self._tell("subscription_refused", filters=refused)
             return
-        self._memory.write_text("\n".join(self._filters))
+        try:
+            self._memory.write_text("\n".join(self._filters))
+        except OSError as error:
+            self._tell("subscriptions_not_kept", why=str(error))
         self._subscribed, self._attempts = True, 0
         self._tell("broker_connected")
 

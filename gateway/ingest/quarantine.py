@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from datetime import datetime
 
+from domain import wire
 from domain.clock import from_ms, to_ms
 from domain.store import ingest as store
 from domain.store import strangers
@@ -55,14 +57,12 @@ def keep(sessions: Sessions, held: list[Held]) -> None:
         store.hold(session, held)
 
 
-def wanted_again(sessions: Sessions) -> list[tuple[int, Message]]:
-    """What somebody asked to have replayed, oldest first, as messages again with their row ids.
-
-    A point of the telemetry store has no message: it is left where it is.
-    """
+def wanted_again(sessions: Sessions, shards: Collection[int]) -> list[tuple[int, Message]]:
+    """What somebody asked to have replayed of these shards, oldest first, as messages again with their row ids."""
     with sessions.read() as session:
-        rows = store.quarantine(session, state=store.REPLAY, limit=REPLAYS_AT_ONCE)
-        return [(row.id, _message(row)) for row in rows if row.topic]
+        ours = [number for number, topic in store.to_replay(session) if wire.shard_of_topic(topic) in shards]
+        rows = [session.get_one(QuarantineRow, number) for number in ours[:REPLAYS_AT_ONCE]]
+        return [(row.id, _message(row)) for row in rows]
 
 
 def replayed(sessions: Sessions, ids: list[int], now: datetime) -> None:

@@ -26,6 +26,7 @@ MARK = b"\xb7BR1"
 _HEADER = struct.Struct("<4sII")
 SEGMENT_BYTES = 16 << 20
 READ_BYTES = 1 << 20
+PAGE_BYTES = 4096
 SUFFIX = ".seg"
 RESERVE = "reserve"
 SMALL = 16
@@ -46,10 +47,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Records with their positions, and where to go on reading."""
+    """Records with their positions, and where to go on reading; ``damaged`` is what was in the way, as far as it can be read."""
 
     records: list[tuple[int, bytes]]
     end: int
+    damaged: Sequence[tuple[int, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -243,7 +245,7 @@ class Spool:
                 chunk = self._read_segment(segment, position, max_bytes)
             except FileNotFoundError:
                 continue  # freed just now: go on with what is there
-            if chunk.records:
+            if chunk.records or chunk.damaged:
                 return chunk
             position = chunk.end
             if self._is_last(segment):
@@ -304,15 +306,16 @@ class Spool:
         with segment.path.open("rb", buffering=0) as file:
             for size in (min(max_bytes, rest), rest):
                 buffer = _read_at(file.fileno(), position - segment.base, size)
-                records, at = self._parse(buffer, position, whole=size == rest)
-                if records or size == rest:
+                chunk = self._parse(buffer, position, whole=size == rest)
+                if chunk.records or size == rest:
                     break
-        return Chunk(records, position + (rest if size == rest else at))
+        return chunk
 
-    def _parse(self, buffer: bytes, position: int, *, whole: bool) -> tuple[list[tuple[int, bytes]], int]:
+    def _parse(self, buffer: bytes, position: int, *, whole: bool) -> Chunk:
         """The records of ``buffer`` and where they end. What is broken counts as damage only where ``buffer`` is
         ``whole``, as it may else just be cut by the size of the read."""
         records: list[tuple[int, bytes]] = []
+        damaged: list[tuple[int, bytes]] = []
         at = 0
         while at < len(buffer):
             stop = _whole_record(buffer, at)
@@ -320,11 +323,13 @@ class Spool:
                 records.append((position + at, buffer[at + _HEADER.size : stop]))
                 at = stop
             elif whole:
+                found = _next_record(buffer, at + 1) or len(buffer)
                 self._damaged_at.add(position + at)
-                at = _next_record(buffer, at + 1) or len(buffer)
+                damaged.append((position + at, buffer[at:found]))
+                at = found
             else:
                 break
-        return records, at
+        return Chunk(records, position + at, damaged)
 
     # --- writing
 
@@ -332,7 +337,8 @@ class Spool:
         try:
             if self._segments:
                 last = self._segments[-1]
-                content = last.path.read_bytes()
+                with last.path.open("rb", buffering=0) as file:
+                    content = _read_at(file.fileno(), 0, last.size)
                 last.size = _good_end(content)
                 if last.size < len(content):
                     self.counts.torn += 1
@@ -465,25 +471,26 @@ class Checkpoint:
 
     def save(self, position: int) -> None:
         """Keep ``position``. Raises UnavailableError where the disk refuses."""
-        fresh = self._path.with_suffix(".new")
-        try:
-            with fresh.open("w") as file:
-                file.write(f"{position}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-        except OSError as error:
-            raise UnavailableError(
-                "The checkpoint {path} cannot be written: {why}", path=self._path, why=error.strerror
-            ) from error
+        replace_text(self._path, f"{position}\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file as a whole: after a crash it is the old or the new one. Raises UnavailableError where that cannot be."""
+    fresh = path.with_suffix(".new")
+    try:
+        with fresh.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise UnavailableError("The file {path} cannot be written: {why}", path=path, why=error.strerror) from error
 
 
 def _identity(folder: Path) -> str:
     path = folder / "id"
     if not path.exists():
-        fresh = path.with_suffix(".new")
-        fresh.write_text(uuid4().hex[:16])
-        fresh.replace(path)
+        replace_text(path, uuid4().hex[:16])
     return path.read_text().strip()
 
 
@@ -528,8 +535,24 @@ def first_record(folder: Path, position: int) -> bytes | None:
 
 
 def _read_at(descriptor: int, at: int, size: int) -> bytes:
+    """Up to ``size`` bytes; where the disk cannot read a page of them, zeros: damage, which is no reason to stop."""
     parts: list[bytes] = []
-    while size > 0 and (part := os.pread(descriptor, size, at)):
+    while size > 0:
+        try:
+            part = os.pread(descriptor, size, at)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            part = _page_at(descriptor, at, min(size, PAGE_BYTES - at % PAGE_BYTES))
+        if not part:
+            break
         parts.append(part)
         at, size = at + len(part), size - len(part)
     return b"".join(parts)
+
+
+def _page_at(descriptor: int, at: int, size: int) -> bytes:
+    try:
+        return os.pread(descriptor, size, at)
+    except OSError:
+        return bytes(size)

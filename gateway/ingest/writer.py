@@ -97,8 +97,8 @@ class Writer:
             self._write(readings)
             self.stored += len(readings)
             self.delays.add(Counter([message.recv_ms for message in messages]).items(), self._now_ms())
-        self.position = max(self.position, chunk.end)
-        return bool(chunk.records)
+        moved, self.position = chunk.end > self.position, max(self.position, chunk.end)
+        return moved
 
     def _store_ordinary(self, lines: Lines, begin: int, buffer: bytes) -> bool:
         """Let the compiled core write what it can of ``buffer``, and the rest behind it; False where nothing in it is whole."""

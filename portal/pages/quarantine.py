@@ -38,6 +38,7 @@ REASONS: Mapping[str, str] = {
     "not_finite": _("Not a finite number"),
     "internal_error": _("Error inside brewair"),
     "unwritable": _("Refused by the telemetry store"),
+    "damaged": _("Damaged on the gateway's disk"),
 }
 """Reason key → text (a test compares them with the gateway's)."""
 STATES: Mapping[str, str] = {
@@ -145,19 +146,14 @@ def _settle(page: Page, chosen: list[str], state: str, said: str, back: str) -> 
     ids = {int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) < 11}
     ids = {number for number in ids if 0 < number <= LARGEST_ID}
     with page.command() as session:
-        held = [n for n in sorted(ids) if state != ingest.REPLAY or _replayable(search.quarantined(session, n))]
-        count = ingest.settle(session, held, state, page.now)
-        if count:
-            journal(session, page.now, page.actor, f"quarantine_{state}", detail={"ids": held, "count": count})
+        changed = ingest.settle(session, sorted(ids), state, page.now)
+        if changed:
+            detail = {"ids": changed, "count": len(changed)}
+            journal(session, page.now, page.actor, f"quarantine_{state}", detail=detail)
     to = back if back.startswith("/quarantine?") and back.isprintable() else "/quarantine"
-    if not count:
+    if not changed:
         return page.go(to, Message("Nothing was chosen that can be handled"), "bad")
-    return page.go(to, Message(said, count=count))
-
-
-def _replayable(row: object) -> bool:
-    # A point of the telemetry store has no topic: there is no message to read again.
-    return bool(getattr(row, "topic", ""))
+    return page.go(to, Message(said, count=len(changed)))
 
 
 def legible(raw: bytes) -> str:

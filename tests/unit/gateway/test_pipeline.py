@@ -8,14 +8,15 @@ from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from domain import wire
+from domain.clock import from_ms
 from domain.desk import device_commands
 from domain.errors import UnavailableError
 from domain.readings import Reading
 from domain.store import ingest as store
-from domain.store.tables import DetectorState, DeviceCommand, EquipmentStatus, FindingRow
+from domain.store.tables import DetectorState, DeviceCommand, EquipmentStatus, FindingRow, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
 from gateway.messages import Message
 from tests.unit.gateway.plant import START, T0, Plant, register
@@ -118,7 +119,7 @@ def test_an_unknown_machine_is_held_and_can_be_replayed_once_it_is_registered(pl
     assert len(held) == 24
     register(plant.sessions, "NEW-1")
     with plant.sessions.command() as session:
-        assert store.settle(session, [row.id for row in held], store.REPLAY, START) == 24
+        assert len(store.settle(session, [row.id for row in held], store.REPLAY, START)) == 24
     plant.tick(122)
     plant.pipeline.ingest([])
     assert [ticket.serial for ticket in plant.tickets()] == ["NEW-1"]
@@ -242,6 +243,47 @@ def test_a_wrong_device_clock_opens_no_ticket_and_its_samples_are_stored(plant: 
     rows = plant.telemetry.range("SM-1", "soymilk", T0 - 1000, T0 + 600_000)
     assert len(rows) == 60
     assert rows[0].values["device_ts"] == float(ts)
+
+
+def test_a_spool_that_refuses_holds_up_neither_the_tick_nor_the_room_it_waits_for(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.samples("NEW-1", [0])
+    plant.samples("SM-1", range(0, 120, 5), **E4)
+    plant.pipeline.drain()
+    plant.tick(121)
+    plant.pipeline.detection.flush(plant.clock.now(), snapshot=True)
+    (held,) = plant.held()
+    register(plant.sessions, "NEW-1")  # and so it is at the door, too
+    with plant.sessions.command() as session:
+        assert store.settle(session, [held.id], store.REPLAY, START) == [held.id]
+    released: list[int] = []
+
+    def full(_batch: object) -> None:
+        raise UnavailableError("The spool is full")
+
+    monkeypatch.setattr(plant.pipeline.spool, "release", lambda position, _before: released.append(position))
+    with monkeypatch.context() as blocked:
+        blocked.setattr(plant.pipeline, "take_in", full)
+        plant.tick(130)
+    assert released[-1] == plant.pipeline.spool.end
+    assert [row.state for row in plant.held()] == ["replay"]
+    plant.tick(140)
+    assert [row.state for row in plant.held()] == ["replayed"]
+
+
+@pytest.mark.parametrize("verified_s", [121, 119])
+def test_a_verdict_dated_as_the_last_tick_or_before_it_closes_the_open_episodes(plant: Plant, verified_s: int) -> None:
+    plant.samples("SM-1", range(0, 120, 5), **E4)
+    plant.tick(121)
+    with plant.sessions.command() as session:
+        (finding,) = session.scalars(select(FindingRow))
+        assert finding.cleared_at_ms is None
+        session.execute(update(Ticket).values(verified_at=from_ms(T0 + verified_s * 1000)))
+    plant.tick(122)
+    with plant.sessions.read() as session:
+        (finding,) = session.scalars(select(FindingRow))
+    assert finding.cleared_at_ms == T0 + verified_s * 1000
 
 
 def test_keys_that_no_channel_has_are_counted_and_the_rest_is_used(plant: Plant) -> None:

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from cli.main import main
 from domain.clock import SystemClock
 from domain.errors import SettingsError, UnavailableError
 from domain.settings import Settings, load
+from domain.telemetry.port import RefusedPoint
 from gateway.adapters.registry import ADAPTERS
+from gateway.ingest.receiver import Batch, Counts
 from gateway.ingest.spool import Spool
 from gateway.messages import Message
-from gateway.service import Gateway, _Patience, gateway_name, subscriptions
+from gateway.service import NEVER, Gateway, _Patience, gateway_name, subscriptions
+from tests.servers import wait_until
 from tests.unit.gateway.plant import Plant
 
 EVERY = frozenset(range(16))
@@ -147,6 +151,62 @@ def test_the_quarantine_on_the_command_line(
     with pytest.raises(SystemExit) as ended:
         main(["quarantine", "drop"])
     assert ended.value.code == 2
+    plant.pipeline.refused(RefusedPoint("unwritable", "field type conflict", b"soymilk,serial=SM-1 power_w=1 1"))
+    assert brewair("quarantine", "replay", "--reason", "unwritable")[-1] == {
+        "summary": True, "state": "replay", "changed": 0, "left": 1,
+    }  # fmt: skip
+    assert brewair("quarantine", "list")[-1]["reasons"] == {"unwritable": 1}, "it was never a message"
+
+
+class Talkative:
+    """A receiver with one message to tell, until it is acknowledged."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.connected = True
+        self.acknowledged = self.idled = 0
+
+    def receive(self, timeout_s: float) -> Batch:
+        if self.acknowledged:
+            time.sleep(min(timeout_s, 0.01))
+            return Batch()
+        return Batch.of([Message("brewair/v1/00/soymilk/SM-1/up/telemetry", b"{}", 0)])
+
+    def ack(self, batch: Batch) -> None:
+        self.acknowledged += batch.count
+
+    def idle(self, timeout_s: float) -> None:
+        self.idled += 1
+
+    def publish(self, topic: str, payload: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_while_the_spool_refuses_nobody_counts_as_silent_and_the_connection_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(given(tmp_path), SystemClock(), random.Random(1))
+    gateway.receiver = receiver = Talkative()
+    take_in, stop = gateway.pipeline.take_in, threading.Event()
+
+    def refused(batch: Batch) -> None:
+        raise UnavailableError("The disk is full", retry_after=1.0)
+
+    monkeypatch.setattr("gateway.service.IDLE_EVERY_S", 0.01)
+    monkeypatch.setattr(gateway.pipeline, "take_in", refused)
+    thread = threading.Thread(target=gateway.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: receiver.idled > 20, what="pings in the second that the disk asked for")
+        assert gateway.pipeline.listening_since == NEVER
+        assert receiver.acknowledged == 0
+        monkeypatch.setattr(gateway.pipeline, "take_in", take_in)
+        wait_until(lambda: gateway.pipeline.listening_since != NEVER, timeout_s=60, what="the gateway to listen again")
+        assert receiver.acknowledged == 1
+    finally:
+        stop.set()
+        thread.join(20)
 
 
 def test_the_spool_on_the_command_line(

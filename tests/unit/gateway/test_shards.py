@@ -256,7 +256,7 @@ def test_what_is_replayed_goes_to_the_gateway_of_its_topic(tmp_path: Path, sessi
     register(sessions, late)
     with sessions.command() as session:
         numbers = list(session.scalars(select(QuarantineRow.id)))
-        assert store.settle(session, numbers, store.REPLAY, START) == 2
+        assert store.settle(session, numbers, store.REPLAY, START) == numbers
     halves[0].tick(20)
     assert halves[0].pipeline.accepted == 0
     halves[1].tick(20)
@@ -496,6 +496,20 @@ def test_a_gateway_that_is_stopped_with_a_backlog_keeps_its_shards_until_there_w
     other = Leases(sessions, ZERO, holder="other", gateway="other")
     assert other.take(now + 2 * LEASE) == "brewair-gw-0-15"
     assert other.take(now + KEPT + LEASE) is None
+
+
+def test_a_gateway_that_is_stopped_under_load_works_off_what_it_acknowledged_and_lets_the_next_one_in(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    gateway = Gateway(load(given(tmp_path / "a")), SystemClock())
+    serial = serial_in(0)
+    with at_work(gateway):
+        assert gateway._connect.wait(20)
+        gateway.pipeline.accept([_message(serial, at_s) for at_s in range(0, 12_000, 5)])
+    assert tickets(sessions) == [serial]
+    assert gateway.pipeline.writer.position == gateway._found_until + gateway.pipeline.spool.size
+    other = Leases(sessions, ZERO, holder="other", gateway="other")
+    assert other.take(SystemClock().now()) is None
 
 
 def test_a_spool_is_not_used_for_other_shards_before_it_is_worked_off(

@@ -23,7 +23,7 @@ def bodies_in(spool: Spool, position: int = 0, max_bytes: int = 1 << 20) -> list
     found: list[bytes] = []
     while True:
         chunk = spool.read(position, max_bytes)
-        if not chunk.records:
+        if chunk.end <= position:
             return found
         found.extend(body for _, body in chunk.records)
         position = chunk.end
@@ -119,6 +119,29 @@ def test_opening_and_reading_never_fail_and_invent_nothing(
     again.append([b"after"])
     assert bodies_in(again, max_bytes=read_bytes) == [*found, b"after"]
     again.close()
+
+
+def test_what_the_disk_cannot_read_is_damage_and_the_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [bytes([at]) * 3000 for at in range(10)]
+    filled(tmp_path, bodies)
+    pread, bad = os.pread, range(4096, 8192)
+
+    def reading(descriptor: int, size: int, at: int) -> bytes:
+        if at < bad.stop and at + size > bad.start:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, at)
+
+    monkeypatch.setattr("gateway.ingest.spool.os.pread", reading)
+    spool = Spool(tmp_path)
+    assert spool.read_raw(0, 3000) == (0, pread(os.open(spool._segments[0].path, os.O_RDONLY), 3000, 0))
+    assert bodies_in(spool) == [bodies[0], *bodies[3:]]
+    assert spool.damaged == 1
+    ((position, span),) = spool.read(0).damaged
+    assert (position, len(span)) == (3012, 2 * 3012)
+    assert spool.append([b"more"]) == spool.end
+    spool.close()
 
 
 def test_segments_behind_the_cursor_are_freed_when_old_enough(tmp_path: Path) -> None:
