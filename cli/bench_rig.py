@@ -196,6 +196,10 @@ class _Sink(BaseHTTPRequestHandler):
         else:
             self._answer(201, {"id": "1"})
 
+    def do_PATCH(self) -> None:
+        self._body()
+        self._answer(200, {"id": "1"})
+
     def do_GET(self) -> None:
         kind = self.path.split("?")[0].rpartition("/")[2]
         one = {"id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": ""}
@@ -270,7 +274,7 @@ def discard(pipe: Connection, environ: Mapping[str, str], messages: int, reading
         while left > 0:
             batch = receiver.receive(0.1)
             receiver.ack(batch)
-            left -= len(batch.messages)
+            left -= batch.count
 
     _measure(pipe, work)
     receiver.close()

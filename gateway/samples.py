@@ -136,22 +136,33 @@ def believable(ts: int, recv_ms: int) -> bool:
     return recv_ms - OLDEST_MS <= ts <= recv_ms + AHEAD_MS
 
 
+def received_at(ts: int, recv_ms: int) -> int:
+    """The receipt as the time of a sample whose own time ``ts`` is not believed: within the last second before it.
+
+    Messages that one read brings have one time of receipt, and two samples of one time would be one point. The second that the
+    device counts tells them apart, again in the same way when the spool is read again; samples less than a second or just
+    1000 s apart are not.
+    """
+    return recv_ms - 999 + ts // 1000 % 1000
+
+
 def on_time(readings: Sequence[Reading], recv_ms: int) -> list[Reading]:
     """Readings of one message under the clock policy.
 
-    Times that cannot be believed are shifted as a whole so that the newest is the time of receipt; spacing stays, the
-    device's own time is kept in ``device_ts``.
+    Times that cannot be believed are shifted as a whole so that the newest is at ``received_at``; spacing stays, the device's
+    own time is kept in ``device_ts``.
     """
     doubtful = [reading.ts for reading in readings if not believable(reading.ts, recv_ms)]
     if not doubtful:
         return list(readings)
-    shift = recv_ms - max(doubtful)
+    landing = received_at(max(doubtful), recv_ms)
+    shift = landing - max(doubtful)
     return [
         reading
         if believable(reading.ts, recv_ms)
         else dataclasses.replace(
             reading,
-            ts=reading.ts + shift if believable(reading.ts + shift, recv_ms) else recv_ms,
+            ts=reading.ts + shift if believable(reading.ts + shift, recv_ms) else landing,
             device_ts=reading.ts,
         )
         for reading in readings

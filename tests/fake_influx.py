@@ -99,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(answer, body)
 
+    def do_PATCH(self) -> None:
+        self._pass_on(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
     def do_GET(self) -> None:
         self._pass_on(b"")
 

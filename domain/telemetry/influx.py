@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 import structlog
 import urllib3
-from influxdb_client import BucketRetentionRules, InfluxDBClient
+from influxdb_client import BucketRetentionRules, InfluxDBClient, TaskCreateRequest, TaskUpdateRequest
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
@@ -45,11 +45,12 @@ LATEST_MS = 9_000_000_000_000
 MINUTE_S = 60
 MADE_AT_START = "start the gateway, which makes it; its token must be allowed to"
 
-DOWNSAMPLING = (("", "10m", "-20m"), (" late data", "1d", "-26h"))
-"""Tasks: suffix of the name, how often, how far back. The second covers what machines stored while offline.
+MEANS_EVERY, MEANS_FROM, MEANS_UNTIL = "1h", "-724h", "-720h"
+"""The downsampling task makes means of what is thirty days old, four hours of it every hour (EJ).
 
-Nobody reads a mean before the raw samples are forgotten, so they need not be fresh: of ten thousand machines InfluxDB makes those
-of ten minutes in half a minute, and runs that overlap would hold up the writing.
+Nobody reads a mean before the raw samples are forgotten, after half a year: so nearly every sample is looked at when all have
+come, what machines stored for weeks while offline too, and of ten thousand machines an hour's work is minutes. That it is looked at
+four times is for an InfluxDB that was away in between.
 """
 
 _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -100,7 +101,7 @@ class InfluxTelemetry:
         return f"{self._bucket}_1m"
 
     def setup(self) -> None:
-        """Make what is missing: both buckets with their retention, the mapping for InfluxQL, the downsampling tasks."""
+        """Make what is missing: both buckets with their retention, the mapping for InfluxQL, the downsampling task."""
 
         def make(client: InfluxDBClient) -> None:
             organisation = next((o for o in client.organizations_api().find_organizations(org=self._org)), None)
@@ -116,10 +117,12 @@ class InfluxTelemetry:
             if not any(m["bucketID"] == bucket.id and not m.get("virtual") for m in mappings.get("content", ())):
                 mapping = {"orgID": organisation.id, "bucketID": bucket.id, "database": self._bucket}
                 self._call("POST", "/api/v2/dbrps", {}, {**mapping, "retention_policy": "raw", "default": True})
-            tasks = client.tasks_api()
-            for name, every, since in self._tasks:
-                if not tasks.find_tasks(name=name):
-                    tasks.create_task_every(name, self._downsampling(since), every, organisation)
+            tasks, wanted = client.tasks_api(), self._downsampling
+            task = next(iter(tasks.find_tasks(name=self._task)), None)
+            if task is None:
+                tasks.create_task(task_create_request=TaskCreateRequest(org_id=organisation.id, flux=wanted))
+            elif task.flux != wanted:
+                tasks.update_task_request(task.id, TaskUpdateRequest(flux=wanted))
 
         self._ask(make)
 
@@ -149,12 +152,13 @@ class InfluxTelemetry:
             mappings = self._call("GET", "/api/v2/dbrps", {"orgID": organisation.id, "db": self._bucket})
             if bucket is not None and not any(m["bucketID"] == bucket.id for m in mappings.get("content", ())):
                 found.append((f"InfluxQL has no mapping (DBRP) for {self._bucket}", MADE_AT_START))
-            for name, _, _ in self._tasks:
-                tasks = client.tasks_api().find_tasks(name=name)
-                if not tasks:
-                    found.append((f"there is no task '{name}'", MADE_AT_START))
-                elif tasks[0].status != "active":
-                    found.append((f"task '{name}' is {tasks[0].status}", "set it active (influx task update)"))
+            task = next(iter(client.tasks_api().find_tasks(name=self._task)), None)
+            if task is None:
+                found.append((f"there is no task '{self._task}'", MADE_AT_START))
+            elif task.status != "active":
+                found.append((f"task '{self._task}' is {task.status}", "set it active (influx task update)"))
+            elif task.flux != self._downsampling:
+                found.append((f"task '{self._task}' is not what it should be", MADE_AT_START))
             return found
 
         return self._ask(look)
@@ -172,9 +176,9 @@ class InfluxTelemetry:
         return {self._bucket: RAW_RETENTION, self.minute_bucket: MINUTE_RETENTION}
 
     @property
-    def _tasks(self) -> Sequence[tuple[str, str, str]]:
-        """Name, how often, how far back."""
-        return [(f"{self._bucket} to one-minute means{suffix}", every, since) for suffix, every, since in DOWNSAMPLING]
+    def _task(self) -> str:
+        """Name of the task that downsamples."""
+        return f"{self._bucket} to one-minute means"
 
     def ping(self) -> None:
         """Ask for the newest point, which needs the server, the token, the bucket and the mapping."""
@@ -372,11 +376,12 @@ class InfluxTelemetry:
                 means.setdefault(ts - ts % (every_s * 1000), {})[record.get_field()] = float(record.get_value())
         return means
 
-    def _downsampling(self, since: str) -> str:
+    @property
+    def _downsampling(self) -> str:
         # By name and not by type: only such a filter, and then the means, are worked out where the data lie.
-        return f"""
+        return f"""option task = {{name: {_flux_text(self._task)}, every: {MEANS_EVERY}}}
             from(bucket: {_flux_text(self._bucket)})
-              |> range(start: {since})
+              |> range(start: {MEANS_FROM}, stop: {MEANS_UNTIL})
               |> filter(fn: (r) => r._field =~ /^({"|".join(WITH_MEANS)})$/)
               |> aggregateWindow(every: 1m, fn: mean, createEmpty: false, timeSrc: "_start")
               |> to(bucket: {_flux_text(self.minute_bucket)}, org: {_flux_text(self._org)})

@@ -88,4 +88,4 @@ def _batch(properties: Mapping[str, Any]) -> Iterator[tuple[int | None, str, Any
 def _dated(reading: Reading, recv_ms: int) -> Reading:
     if reading.device_ts is not None or abs(reading.ts - recv_ms) <= WITHIN_MS:
         return reading
-    return dataclasses.replace(reading, ts=recv_ms, device_ts=reading.ts)
+    return dataclasses.replace(reading, ts=samples.received_at(reading.ts, recv_ms), device_ts=reading.ts)

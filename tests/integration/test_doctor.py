@@ -154,19 +154,24 @@ def test_a_bucket_or_organisation_that_is_not_there(doctor: Doctor, influxdb: In
     assert "BREWAIR_TELEMETRY_URL" in checks["telemetry store"].cure
 
 
-def test_a_bucket_that_forgets_too_soon_and_tasks_that_sleep_or_are_gone(doctor: Doctor, influxdb: InfluxDB) -> None:
+def test_a_bucket_that_forgets_too_soon_and_a_task_that_sleeps_is_another_or_gone(
+    doctor: Doctor, influxdb: InfluxDB
+) -> None:
+    def found(change: str, body: dict[str, str] | None = None) -> str:
+        influxdb.call(change, f"/api/v2/tasks/{task['id']}", body)
+        _, checks = doctor()
+        assert red(checks) == {"telemetry store"}
+        return checks["telemetry store"].found
+
+    (task,) = [one for one in influxdb.call("GET", "/api/v2/tasks?limit=500")["tasks"] if doctor.bucket in one["name"]]
+    assert "is not what it should be" in found("PATCH", {"flux": task["flux"].replace("-724h", "-721h")})
+    assert "is inactive" in found("PATCH", {"status": "inactive"})
+    assert "there is no task" in found("DELETE")
     bucket = influxdb.call("GET", f"/api/v2/buckets?name={doctor.bucket}")["buckets"][0]
     rule = {"retentionRules": [{"type": "expire", "everySeconds": 86_400, "shardGroupDurationSeconds": 3600}]}
     influxdb.call("PATCH", f"/api/v2/buckets/{bucket['id']}", rule)
-    tasks = [task for task in influxdb.call("GET", "/api/v2/tasks?limit=500")["tasks"] if doctor.bucket in task["name"]]
-    influxdb.call("PATCH", f"/api/v2/tasks/{tasks[0]['id']}", {"status": "inactive"})
-    influxdb.call("DELETE", f"/api/v2/tasks/{tasks[1]['id']}")
     _, checks = doctor()
-    assert red(checks) == {"telemetry store"}
-    found = checks["telemetry store"].found
-    assert "keeps 1.0 days of 180" in found
-    assert "is inactive" in found
-    assert "there is no task" in found
+    assert "keeps 1.0 days of 180" in checks["telemetry store"].found
     assert f"influx bucket update --id {bucket['id']} --retention 180d" in checks["telemetry store"].cure
 
 

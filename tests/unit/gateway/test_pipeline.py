@@ -239,7 +239,7 @@ def test_a_wrong_device_clock_opens_no_ticket_and_its_samples_are_stored(plant: 
         plant.tick(number * 5)
     assert plant.tickets() == []
     plant.pipeline.drain()
-    rows = plant.telemetry.range("SM-1", "soymilk", T0, T0 + 600_000)
+    rows = plant.telemetry.range("SM-1", "soymilk", T0 - 1000, T0 + 600_000)
     assert len(rows) == 60
     assert rows[0].values["device_ts"] == float(ts)
 
