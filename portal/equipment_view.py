@@ -205,6 +205,7 @@ class RunLine:
     id: int
     ticket_id: int | None
     attempt: int
+    purpose: str
     plan: PlanName
     outcome: str
     started_at: datetime
@@ -294,7 +295,7 @@ def show_view(
         installed_on=machine.installed_on,
         warranty=warranty_of(machine, today),
         warranty_until=machine.warranty_until,
-        convention=machine.binding_convention,
+        convention=CONVENTIONS.get(machine.binding_convention, machine.binding_convention),
         topic=machine.binding_topic or "",
         zone=machine.binding_zone,
         prefix=wire.prefix(machine.type, machine.serial),
@@ -380,6 +381,7 @@ def _run_line(run: TestRun, may_see_tickets: bool) -> RunLine:
         id=run.id,
         ticket_id=run.ticket_id if may_see_tickets else None,
         attempt=run.attempt,
+        purpose=run.purpose,
         plan=PlanName(str(run.plan.get("name_zh", key)), str(run.plan.get("name_en", key))),
         outcome=run.outcome,
         started_at=run.started_at,
@@ -390,13 +392,14 @@ def _run_line(run: TestRun, may_see_tickets: bool) -> RunLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditView:
-    """The form of a machine; ``serial`` is '' for a new one. ``models`` are grouped by type."""
+    """The form of a machine; ``serial`` is '' for a new one, ``claim``: it speaks already. ``models`` are grouped by type."""
 
     form: Form
     serial: str
     models: tuple[tuple[EquipmentType, tuple[ModelCard, ...]], ...]
     sites: tuple[tuple[str, str], ...]
-    conventions: tuple[str, ...]
+    conventions: tuple[tuple[str, str], ...]
+    claim: bool
     may_see_customers: bool
 
 
@@ -404,10 +407,11 @@ FIELDS = (
     "serial", "model", "name", "site_id", "installed_on", "warranty_until", "binding_convention", "binding_topic",
     "binding_zone",
 )  # fmt: skip
-CONVENTIONS = (
-    "airgradient", "alink", "homie", "miot", "shelly", "sparkplug", "tasmota", "tuya", "zigbee2mqtt",
-)  # fmt: skip
-"""Foreign conventions that a gateway understands (a test compares them with the gateway's)."""
+CONVENTIONS: Mapping[str, str] = {
+    "airgradient": "AirGradient", "alink": "Alink", "homie": "Homie", "miot": "MIoT", "shelly": "Shelly",
+    "sparkplug": "Sparkplug B", "tasmota": "Tasmota", "tuya": "Tuya", "zigbee2mqtt": "Zigbee2MQTT",
+}  # fmt: skip
+"""Foreign conventions that a gateway understands (a test compares them with the gateway's), and what they call themselves."""
 MOST_SITES = 2000
 
 
@@ -421,7 +425,9 @@ def _typed(value: object) -> str:
     return "" if value is None else value.isoformat() if isinstance(value, date) else str(value)
 
 
-def edit_view(session: Session, user: User, form: Form, serial: str = "", equipment_type: str = "") -> EditView:
+def edit_view(
+    session: Session, user: User, form: Form, serial: str = "", equipment_type: str = "", *, claim: bool = False
+) -> EditView:
     """The form with its choices; of a known ``equipment_type`` only its models."""
     kinds = [EQUIPMENT[equipment_type]] if equipment_type in EQUIPMENT else EQUIPMENT.values()
     may_see = user.may(Permission.SEE_CUSTOMERS)
@@ -433,7 +439,8 @@ def edit_view(session: Session, user: User, form: Form, serial: str = "", equipm
             (str(site.id), f"{site.name} · {site.customer.name}" if may_see else site.name)
             for site in registry.sites(session, limit=MOST_SITES)
         ),
-        conventions=CONVENTIONS,
+        conventions=tuple(CONVENTIONS.items()),
+        claim=claim,
         may_see_customers=may_see,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 from domain.catalogue.plans import PLANS
 from domain.catalogue.rules import RULE_LABELS
 from domain.verification.reasons import FORMS
+from portal.charts import CHANNEL_LABELS
 from portal.labels import CRITERIA
 from portal.language import Message, _
 from portal.names import name_in
@@ -112,6 +113,8 @@ def _read(text: str, locale: str) -> Message | None:
 def _part(name: str, value: str, locale: str) -> str | Message:
     if name in NESTED:
         return read_reason(value, locale)
+    if name == "channel":
+        return CHANNEL_LABELS.get(value, value)
     if name == ENTRY:
         zh, en = _entries().get(value.partition(":")[0], (value, value))
         return zh if locale.startswith("zh") else en

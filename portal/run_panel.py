@@ -38,7 +38,7 @@ PHASES: Mapping[str, str] = {
     "decided": _("Decided; waiting for late samples"),
 }
 REASONS_SHOWN = 4
-SHOWN_ELSEWHERE = ("criterion", "net_active")
+SHOWN_ELSEWHERE = ("criterion", "net_active", "too_few_of")
 STATE_ORDER = (
     CriterionState.FAIL.value, CriterionState.PENDING.value, CriterionState.NOT_ASSESSABLE.value, CriterionState.PASS.value,
 )  # fmt: skip
@@ -82,6 +82,7 @@ class RunPanel:
     id: int
     ticket_id: int
     attempt: int
+    purpose: str
     plan: str
     plan_key: str
     outcome: str
@@ -175,6 +176,7 @@ def _panel(
         id=run.id,
         ticket_id=run.ticket_id,
         attempt=run.attempt,
+        purpose=run.purpose,
         plan=name_in(plan, locale),
         plan_key=plan.key,
         outcome=run.outcome,

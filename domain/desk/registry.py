@@ -116,7 +116,7 @@ def _zone(field: str, text: str) -> str:
 
 def _topic(field: str, text: str) -> str | None:
     if any(wildcard in text for wildcard in "+#\0") or len(text) > 200:
-        raise InvalidError("'{text}' is not a topic", field=field, text=text)
+        raise InvalidError("'{text}' is no topic: at most 200 characters, without + and #", field=field, text=text)
     return text or None
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from domain.desk import registry as desk
 from domain.errors import NotFoundError, RefusedError
+from domain.store import strangers
 from portal import equipment_view
 from portal.charts import chart_of, usable_minutes
 from portal.deps import FormValues, Page, page_router, refused_form, require
@@ -47,6 +48,7 @@ def new(
     model: str = "",
     convention: str = "",
     topic: str = "",
+    claim: str = "",
 ) -> Response:
     """The empty form; ``site`` is chosen already, and what an unclaimed machine said of itself is filled in. Of a known
     ``type`` only its models can be chosen."""
@@ -57,7 +59,7 @@ def new(
     }  # fmt: skip
     with page.read() as session:
         form = Form.blank(**dict.fromkeys(equipment_view.FIELDS, "") | given)
-        view = equipment_view.edit_view(session, page.user, form, equipment_type=type)
+        view = equipment_view.edit_view(session, page.user, form, equipment_type=type, claim=bool(claim))
     return page.show("equipment/edit.html", view)
 
 
@@ -115,11 +117,14 @@ def _save(page: Page, form: FormValues, serial: str | None) -> Response:
             if serial is not None:
                 equipment_view.known(session, serial)
             machine = desk.save_machine(session, page.actor, sent, page.now, serial)
+            spoke_before = machine.serial in strangers.at_the_door(session)
     except RefusedError as error:
         if isinstance(error, NotFoundError) and serial is not None:
             raise
         refused = refused_form(error, values)
         with page.read() as session:
-            view = equipment_view.edit_view(session, page.user, refused, serial or "")
+            view = equipment_view.edit_view(session, page.user, refused, serial or "", claim=bool(form.get("claim")))
         return page.show("equipment/edit.html", view, status=status_of(error))
-    return page.go(f"/equipment/{machine.serial}", Message("Machine {serial} saved", serial=machine.serial))
+    saved = Message("Machine {serial} saved", serial=machine.serial)
+    taken_in = Message("{serial} saved; what is held of it is being taken in", serial=machine.serial)
+    return page.go(f"/equipment/{machine.serial}", taken_in if spoke_before else saved)

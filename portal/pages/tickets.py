@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi.responses import JSONResponse, Response
 
+from domain.catalogue.freshair.plans import DIRTY_UGM3
 from domain.desk.door import journal
 from domain.errors import NotFoundError, RefusedError, UnavailableError
 from domain.store.queries import tickets as query
@@ -46,6 +47,7 @@ class TicketView:
     chart: ChartRange | None
     minutes: int
     ranges: tuple[int, ...] = RANGES_MIN
+    dirty_ugm3: float = DIRTY_UGM3
 
 
 @router.get("/tickets/{ticket_id}")

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from domain.desk.strangers import dismiss
 from domain.store import strangers
 from portal.deps import Page, page_router, require
+from portal.equipment_view import CONVENTIONS
 from portal.fields import RowId
 from portal.language import Message, _
 from portal.pages.quarantine import legible
@@ -79,7 +80,7 @@ def index(page: Viewer, state: str = strangers.WAITING) -> Response:
         rows = tuple(
             Unclaimed(
                 id=row.id,
-                convention=row.convention,
+                convention=CONVENTIONS.get(row.convention, row.convention),
                 name=legible((row.serial or row.name).encode()),
                 type=row.type,
                 model=legible(row.model.encode()),
@@ -122,7 +123,7 @@ def give_up(page: Handler, stranger_id: RowId) -> Response:
 
 def claim_address(serial: str, equipment_type: str, model: str, convention: str, name: str) -> str:
     """The form of a new machine with what is known of this one."""
-    known = {"serial": serial, "type": equipment_type, "model": model}
+    known = {"claim": "1", "serial": serial, "type": equipment_type, "model": model}
     if convention:
         known |= {"convention": convention, "topic": name}
     return "/equipment/new?" + urlencode({key: text for key, text in known.items() if text})

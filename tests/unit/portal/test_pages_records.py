@@ -781,22 +781,34 @@ def test_an_unclaimed_machine_is_claimed_with_what_it_said_of_itself(site: Porta
     assert "SM-9404" not in page
     assert "/dismiss" not in page, "only an administrator gives up what is held"
     links = re.findall(r'href="(/equipment/new[^"]*)"', page)
-    assert "/equipment/new?serial=SM-9001&type=soymilk&model=SMM-60" in links
-    assert "/equipment/new?convention=tasmota&topic=canteen-plug" in links
-    form = text_of(manager.get("/equipment/new?serial=SM-9001&type=soymilk&model=SMM-60"))
+    assert "/equipment/new?claim=1&serial=SM-9001&type=soymilk&model=SMM-60" in links
+    assert "/equipment/new?claim=1&convention=tasmota&topic=canteen-plug" in links
+    form = text_of(manager.get("/equipment/new?claim=1&serial=SM-9001&type=soymilk&model=SMM-60"))
+    assert "认领设备" in form
+    assert 'href="/unclaimed">不保存' in form
     assert 'value="SM-9001"' in form
     assert '<option value="SMM-60" selected>' in form
     assert "FAU-" not in form, "it speaks as a soymilk machine"
     form = text_of(manager.get("/equipment/new?convention=tasmota&topic=canteen-plug"))
-    assert "<option selected>tasmota</option>" in form
+    assert '<option value="tasmota" selected>Tasmota</option>' in form
     assert 'value="canteen-plug"' in form
     assert "FAU-" in form
-    sent = post(manager, "/equipment", serial="SM-9001", model="SMM-60", site_id="4")
+    wrong = text_of(
+        post(manager, "/equipment", claim="1", serial="SM-9001", model="SMM-60", site_id="4", binding_topic="a/+")
+    )
+    assert "不能含 + 和 #" in wrong
+    assert re.search(r'<input[^>]*name="binding_topic"[^>]* autofocus', wrong), "the focus is where something is wrong"
+    assert wrong.count(" autofocus") == 1
+    assert 'href="/unclaimed">不保存' in wrong, "a refused claim is still one"
+    sent = post(manager, "/equipment", claim="1", serial="SM-9001", model="SMM-60", site_id="4")
     assert sent.headers["location"] == "/equipment/SM-9001"
+    assert "留存的报文正在补收" in text_of(manager.get("/equipment/SM-9001"))
     with site.sessions.read() as session:
         assert strangers.at_the_door(session) == {"SM-9001"}
     assert "serial=SM-9001" not in text_of(manager.get("/unclaimed"))
     assert "SM-9001" in text_of(manager.get("/unclaimed?state=claimed"))
+    post(manager, "/equipment", serial="SM-9555", model="SMM-60", site_id="4")
+    assert "设备 SM-9555 已保存" in text_of(manager.get("/equipment/SM-9555")), "nothing is held of this one"
 
 
 def test_a_dismissed_machine_disappears_and_is_counted(site: PortalSite, client_of: ClientOf) -> None:

@@ -18,6 +18,7 @@ from domain.catalogue.plans import PLANS
 from domain.catalogue.registry import EQUIPMENT
 from domain.catalogue.rules import RULES
 from domain.desk.perform import HANDLERS
+from domain.findings import Kind
 from domain.store.queries import tickets as query
 from domain.store.tables import Ticket
 from domain.tickets.states import ACTIONS, STATES, Action, State
@@ -543,9 +544,9 @@ def test_what_the_judge_says_is_said_in_chinese() -> None:
         message = reason_message(orjson.loads(body), "", "zh_CN")
         in_chinese = any("\u4e00" <= letter <= "\u9fff" for letter in chinese.text(message))
         assert in_chinese or message.message_id == FORMS["co2"], text
-        # in English the key and its figures say what was sealed as text, but for the names of criteria
+        # in English the key and its figures say what was sealed as text, but for the names of criteria and channels
         named = reason_message(orjson.loads(body), "", "en")
-        if named.message_id not in (FORMS["criterion"], FORMS["raised"]):
+        if named.message_id not in (FORMS["criterion"], FORMS["raised"], FORMS["too_few_of"]):
             assert english.text(named) == text
         assert not unread(read_reason(text, "zh_CN")), text  # as evidence without keys is read
 
@@ -589,3 +590,30 @@ def test_a_finding_is_told_in_words(morning: tuple[ServiceSite, Story], reader_o
     for words in ("加热功率不足", "多根加热管断了一根，或缺一相", "正常加热功率", "真性故障"):
         assert words in page
     assert "element_lost" not in page
+
+
+def test_a_ticket_on_probation_says_what_is_waited_for_and_what_came_of_it(site: ServiceSite) -> None:
+    ticket = site.finding(
+        "FA-0101", "R20", "filter", "leak", 3, Kind.REAL, eta=0.61, eta_low=0.83, c_in=118.0, c_out=46.0
+    )
+    site.to("limin", ticket, Action.ACCEPT, Action.LEAVE, Action.ARRIVE)
+    site.do("limin", Action.FINISH_REPAIR, ticket, measure="replace_filter", cause="filter_clogged")
+    site.measure(ticket, readings(freshair(1000, cin=20.0)))
+    with TestClient(site.app) as client:
+        log_in(client, "dispatcher")
+        page = client.get(f"/tickets/{ticket}").text
+        assert "试机合格，观察期至" in page
+        assert "PM2.5 达到 75 µg/m³" in page
+        site.measure(ticket, readings(freshair(3 * 3600, cin=120.0, eta=0.3, step_s=10)))
+        page = client.get(f"/tickets/{ticket}").text
+    assert "试机合格，观察期至" not in page
+    assert re.search(r'run-title">\s*观察期复检', page), "a probation is not called the first test run"
+
+
+def test_a_reason_names_a_channel_as_people_do() -> None:
+    said = {"key": "too_few_of", "figures": {"channel": "power_w", "count": "3", "needed": "80"}}
+    for message in (
+        reason_message(said, "", "zh_CN"),
+        read_reason("Too few samples of power_w: 3, at least 80 needed", "zh_CN"),
+    ):
+        assert message.params["channel"] == charts.CHANNEL_LABELS["power_w"]
