@@ -185,6 +185,10 @@ class _Sink(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     lines = 0
+    one: Mapping[str, Any] = {
+        "id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": "",
+    }  # fmt: skip
+    """An organisation, bucket, mapping or task: whatever is asked for."""
 
     def do_POST(self) -> None:
         body = self._body()
@@ -198,13 +202,12 @@ class _Sink(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         self._body()
-        self._answer(200, {"id": "1"})
+        self._answer(200, self.one)
 
     def do_GET(self) -> None:
         kind = self.path.split("?")[0].rpartition("/")[2]
-        one = {"id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": ""}
         known = {"orgs": "orgs", "buckets": "buckets", "dbrps": "content", "tasks": "tasks"}
-        self._answer(200, {known.get(kind, "none"): [one], "lines": _Sink.lines})
+        self._answer(200, {known.get(kind, "none"): [self.one], "lines": _Sink.lines})
 
     def _body(self) -> bytes:
         """The request's body, in one piece or in chunks."""
