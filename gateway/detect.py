@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 
 import structlog
 from sqlalchemy.orm import Session
@@ -205,7 +206,8 @@ class Detection:
             if settle is not None:
                 settle(session)
             if moved:
-                store.save_dumps(session, place, dumps)
+                for some in chain((dumps,), self._machines.memories()):
+                    store.save_dumps(session, place, some)
                 store.save_cursor(session, self._spool.id, self.position, now)
 
         self._commit(now, keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -267,14 +267,15 @@ class Machines:
                 seen.last_ts_ms, seen.run_state = news["last_ts"], news["state"]
 
     def dumps(self) -> dict[str, Any]:
-        """The rule states that changed, as JSON or as what becomes JSON."""
-        here: dict[str, Any] = {
-            serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors
-        }
-        return here if self._fleet is None else {**self._fleet.memories(), **here}
+        """The rule states here that changed, as what becomes JSON."""
+        return {serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors}
+
+    def memories(self) -> Iterator[dict[str, Any]]:
+        """The rule states in the compiled core that changed, as JSON, some hundreds at a time."""
+        yield from () if self._fleet is None else self._fleet.memories()
 
     def kept(self, dumps: Mapping[str, Any]) -> None:
-        """These states, all that changed, are safe now."""
+        """These states, and all ``memories`` that changed, are safe now."""
         if self._fleet is not None:
             self._fleet.kept()
         self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items() if serial not in self._homes})
