@@ -298,7 +298,7 @@ class Fleet(_Handle):
         return said
 
     def memories(self) -> Iterator[dict[str, orjson.Fragment]]:
-        """The memories that changed, by serial, as the JSON that they are; ``MEMORIES_AT_ONCE`` at a time, for all of ten thousand
+        """The memories that changed, by serial, as the JSON that they are; ``MEMORIES_AT_ONCE`` at a time: all of ten thousand
         are three times twenty megabytes. Nothing may be taken in between."""
         begin = 0
         while True:
