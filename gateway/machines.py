@@ -29,6 +29,8 @@ from gateway.messages import Birth, Neighbour, Registry, Status, Unit
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
 """As R01: 3 intervals, at least 90 s, and 180 s more; 300 s where the interval is unknown (equipment.md §6)."""
+BORROWED = 500
+"""So many memories are borrowed from the compiled core at a time, where all machines are looked at."""
 
 log = structlog.get_logger()
 
@@ -225,7 +227,9 @@ class Machines:
                 rhythms[serial] = (max(heard_ms or 0, self._heard_ms.get(serial, 0)), interval_s)
         alone = _alone(rhythms, self.registry, now_ms) if suspects else {}
         findings: list[Finding] = []
-        for serial in suspects:
+        for nth, serial in enumerate(suspects, start=1):
+            if nth % BORROWED == 0:
+                self.settle()
             if listening_since is not None:
                 listened_ms = now_ms - to_ms(listening_since)
                 if listened_ms < _patience_ms(rhythms[serial][1]) + RAISE_MS:
