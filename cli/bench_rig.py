@@ -34,7 +34,7 @@ from domain.store.schema import upgrade
 from domain.store.session import Sessions, open_engine
 from domain.store.tables import Customer, Equipment, Site
 from domain.telemetry.stores import open_telemetry
-from gateway.__main__ import log_lines, spare_the_collector
+from gateway.__main__ import log_lines, spare_memory, spare_the_collector
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
@@ -245,6 +245,7 @@ def sink(pipe: Connection) -> None:
 
 def gateway(pipe: Connection, environ: Mapping[str, str], messages: int, readings: int) -> None:
     """The whole gateway: spool with fdatasync, decoding, all rules, line protocol."""
+    spare_memory()
     log_lines()
     spare_the_collector()
     with running(load(environ), SystemClock()) as subject:
