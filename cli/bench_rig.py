@@ -34,7 +34,7 @@ from domain.store.schema import upgrade
 from domain.store.session import Sessions, open_engine
 from domain.store.tables import Customer, Equipment, Site
 from domain.telemetry.stores import open_telemetry
-from gateway.__main__ import log_lines, spare_the_collector
+from gateway.__main__ import log_lines, spare_memory, spare_the_collector
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.receivers import RECEIVERS
@@ -185,6 +185,10 @@ class _Sink(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     lines = 0
+    one: Mapping[str, Any] = {
+        "id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": "",
+    }  # fmt: skip
+    """An organisation, bucket, mapping or task: whatever is asked for."""
 
     def do_POST(self) -> None:
         body = self._body()
@@ -198,13 +202,12 @@ class _Sink(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         self._body()
-        self._answer(200, {"id": "1"})
+        self._answer(200, self.one)
 
     def do_GET(self) -> None:
         kind = self.path.split("?")[0].rpartition("/")[2]
-        one = {"id": "1", "orgID": "1", "name": "bench", "bucketID": "1", "retentionRules": [], "flux": ""}
         known = {"orgs": "orgs", "buckets": "buckets", "dbrps": "content", "tasks": "tasks"}
-        self._answer(200, {known.get(kind, "none"): [one], "lines": _Sink.lines})
+        self._answer(200, {known.get(kind, "none"): [self.one], "lines": _Sink.lines})
 
     def _body(self) -> bytes:
         """The request's body, in one piece or in chunks."""
@@ -242,6 +245,7 @@ def sink(pipe: Connection) -> None:
 
 def gateway(pipe: Connection, environ: Mapping[str, str], messages: int, readings: int) -> None:
     """The whole gateway: spool with fdatasync, decoding, all rules, line protocol."""
+    spare_memory()
     log_lines()
     spare_the_collector()
     with running(load(environ), SystemClock()) as subject:

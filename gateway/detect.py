@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 
 import structlog
 from sqlalchemy.orm import Session
@@ -40,6 +41,9 @@ SNAPSHOT_S = 5.0
 """How often the cursor and the rule states are kept, at least; bounds what is folded again after a crash."""
 PENDING_READINGS = 20_000
 """So many readings, or messages for the quarantine, wait for SQL in memory; more stay in the spool."""
+AT_ONCE = 500
+"""So many findings are committed, or machines borrowed from the compiled core, at once: a broker that was away for long makes
+ten thousand machines fall silent in one tick."""
 PENDING_BYTES = 256 << 20
 """So much of the spool is folded before SQL has taken the consequences."""
 
@@ -138,8 +142,10 @@ class Detection:
         """Let the compiled core fold what it can of ``buffer``, and the rest here; False where nothing in it is whole."""
         self._guard.enter(begin + len(buffer))
         folded = self._machines.take(buffer)
-        for at, done in folded.odd:
+        for nth, (at, done) in enumerate(folded.odd, start=1):
             self._fold_here(begin + at, body_at(buffer, at), done)
+            if nth % AT_ONCE == 0:
+                self._machines.settle()
         self._machines.settle()
         self._guard.leave(begin + len(buffer))
         self.decoded += folded.samples
@@ -208,8 +214,13 @@ class Detection:
         """Commit what waits, and ``settle``; with ``snapshot``, or when it is time, with cursor and rule states.
 
         Raises UnavailableError: then everything waits on. An effect that breaks its command is put into quarantine, so that
-        it cannot hold up the others.
+        it cannot hold up the others. Findings beyond ``AT_ONCE`` are committed before: they are known by their episodes, should
+        the cursor not follow.
         """
+        while len(self._effects.findings) > AT_ONCE:
+            some = Effects(self.position, findings=self._effects.findings[:AT_ONCE])
+            self._commit(some, now, self._leases.check)
+            del self._effects.findings[:AT_ONCE]
         snapshot = snapshot or self._time() >= self._snapshot_at
         moved = snapshot and (self.position != self.committed or self._machines.changed)
         self._machines.listen()
@@ -225,10 +236,11 @@ class Detection:
             if settle is not None:
                 settle(session)
             if moved:
-                store.save_dumps(session, place, dumps)
+                for some in chain((dumps,), self._machines.memories()):
+                    store.save_dumps(session, place, some)
                 store.save_cursor(session, self._spool.id, self.position, now)
 
-        self._commit(now, keep)
+        self._commit(self._effects, now, keep)
         self._effects = Effects(self.position)
         self._machines.seen.clear()
         if moved:
@@ -291,12 +303,12 @@ class Detection:
         effects = self._effects
         return bool(effects.findings or effects.readings or effects.replies or effects.held)
 
-    def _commit(self, now: datetime, keep: Callable[[Session], None]) -> None:
+    def _commit(self, effects: Effects, now: datetime, keep: Callable[[Session], None]) -> None:
         """One transaction; tried twice, as somebody may have been faster, then effect by effect."""
         for attempt in (1, 2):
             try:
                 with self._sessions.command() as session:
-                    for _, effect in self._together(now):
+                    for _, effect in self._together(effects, now):
                         effect(session)
                     keep(session)
                 return
@@ -305,28 +317,28 @@ class Detection:
             except Exception:
                 log.warning("commit_failed", attempt=attempt, exc_info=attempt == 2)
         with self._sessions.command() as session:
-            broken = [held for label, effect in self._one_by_one(now) if (held := _alone(session, label, effect, now))]
+            every = self._one_by_one(effects, now, measured_serials(session))
+            broken = [held for label, effect in every if (held := _alone(session, label, effect, now))]
             store.hold(session, broken)
             keep(session)
 
-    def _together(self, now: datetime) -> Iterator[tuple[str, Effect]]:
-        effects = self._effects
+    def _together(self, effects: Effects, now: datetime) -> Iterator[tuple[str, Effect]]:
         if effects.findings:
             yield "findings", partial(record_findings, findings=effects.findings, now=now)
-        yield "samples", partial(self._append_samples, now=now)
-        yield from self._small(now)
+        yield "samples", partial(self._append_samples, effects=effects, now=now)
+        yield from self._small(effects, now)
 
-    def _append_samples(self, session: Session, now: datetime) -> None:
+    def _append_samples(self, session: Session, effects: Effects, now: datetime) -> None:
         """Evidence of the runs that are being measured."""
         measured = measured_serials(session)
         if not measured:
             return
-        readings = [reading for reading in self._effects.readings if reading.serial in measured]
-        append_samples(session, [*readings, *self._read_again(measured)], now)
+        readings = [reading for reading in effects.readings if reading.serial in measured]
+        append_samples(session, [*readings, *self._read_again(effects, measured)], now)
 
-    def _read_again(self, serials: Sequence[str]) -> Iterator[Reading]:
+    def _read_again(self, effects: Effects, serials: Sequence[str]) -> Iterator[Reading]:
         """What the compiled core has folded of these machines since the last commit."""
-        position = self._effects.position if self._machines.compiled else self.position
+        position = effects.position if self._machines.compiled else self.position
         while position < self.position:
             begin, buffer = self._spool.read_raw(position, min(READ_BYTES, self.position - position))
             places, looked_at = core.pick(buffer, serials)
@@ -343,20 +355,19 @@ class Detection:
             said = () if message.folded else self._decoder.decode(message)
             yield from (_as_the_machine_said(one) for one in said if isinstance(one, Reading))
 
-    def _one_by_one(self, now: datetime) -> Iterator[tuple[str, Effect]]:
-        effects = self._effects
+    def _one_by_one(self, effects: Effects, now: datetime, measured: Sequence[str]) -> Iterator[tuple[str, Effect]]:
         for finding in effects.findings:
             yield f"finding {finding}", partial(record_findings, findings=[finding], now=now)
-        readings = [*effects.readings, *self._read_again(sorted(self._machines.registry.units))]
-        for serial in sorted({reading.serial for reading in readings}):
+        readings = [*effects.readings, *self._read_again(effects, measured)]
+        for serial in sorted(measured):
             own = [reading for reading in readings if reading.serial == serial]
             yield f"samples of {serial}", partial(append_samples, readings=own, now=now)
-        yield from self._small(now)
+        yield from self._small(effects, now)
 
-    def _small(self, now: datetime) -> Iterator[tuple[str, Effect]]:
-        if self._effects.held:
-            yield "quarantine", partial(store.hold, held=self._effects.held)
-        for one in self._effects.replies:
+    def _small(self, effects: Effects, now: datetime) -> Iterator[tuple[str, Effect]]:
+        if effects.held:
+            yield "quarantine", partial(store.hold, held=effects.held)
+        for one in effects.replies:
             yield (
                 f"reply {one}",
                 partial(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -28,15 +29,30 @@ from gateway.messages import Birth, Neighbour, Registry, Status, Unit
 PATIENCE_MS, RAISE_MS = 90_000, 180_000
 UNKNOWN_INTERVAL_S = 300.0
 """As R01: 3 intervals, at least 90 s, and 180 s more; 300 s where the interval is unknown (equipment.md §6)."""
+BORROWED = 500
+"""So many memories are borrowed from the compiled core at a time, where all machines are looked at."""
 
 log = structlog.get_logger()
 
 
-def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zone: ZoneInfo) -> Registry:
-    """The registered machines that the gateway of these shards hears; one without a usable zone has the default one."""
-    every = list(machines)
-    ours = [
-        Unit(
+def registry_of(
+    machines: Iterable[Machine],
+    shards: frozenset[int],
+    default_zone: ZoneInfo,
+    before: Mapping[str, Unit] = MappingProxyType({}),
+) -> Registry:
+    """The registered machines that the gateway of these shards hears; one without a usable zone has the default one.
+
+    Those that are as they were ``before`` are the same objects: ten thousand are not there twice.
+    """
+    ours: list[Unit] = []
+    others: list[Neighbour] = []
+    for machine in machines:
+        if _home(machine) not in shards:
+            if machine.last_seen_at is not None:
+                others.append(Neighbour(machine.site_id, to_ms(machine.last_seen_at), machine.interval_s))
+            continue
+        unit = Unit(
             machine.serial,
             machine.type,
             machine.model,
@@ -48,16 +64,10 @@ def registry_of(machines: Iterable[Machine], shards: frozenset[int], default_zon
             simulated=machine.simulated,
             altitude_m=machine.altitude_m,
         )
-        for machine in every
-        if _home(machine) in shards
-    ]
+        known = before.get(machine.serial)
+        ours.append(unit if known is None or known != unit else known)
     sites = {unit.site_id for unit in ours}
-    others = [
-        Neighbour(machine.site_id, to_ms(machine.last_seen_at), machine.interval_s)
-        for machine in every
-        if machine.site_id in sites and machine.last_seen_at is not None and _home(machine) not in shards
-    ]
-    return Registry.of(ours, others)
+    return Registry.of(ours, [other for other in others if other.site_id in sites])
 
 
 def _home(machine: Machine) -> int:
@@ -70,13 +80,6 @@ def _zone(name: str, default: ZoneInfo) -> ZoneInfo:
         return ZoneInfo(name) if name else default
     except (KeyError, ValueError, OSError):
         return default
-
-
-class _Home(NamedTuple):
-    """Where a machine lives in the compiled core: under the topic of its telemetry, by a spec of its nameplate."""
-
-    topic: str
-    spec: int
 
 
 class Machines:
@@ -106,7 +109,8 @@ class Machines:
         self._compiled = compiled
         self._fleet = core.Fleet() if compiled else None
         self._specs: dict[ModelCard, int | None] = {}
-        self._homes: dict[str, _Home] = {}
+        self._homes: dict[str, int] = {}
+        """Machines that live in the compiled core, and by which spec."""
         self._at_the_door: Collection[str] = ()
 
     def restore(self, dumps: Mapping[str, bytes]) -> None:
@@ -187,8 +191,8 @@ class Machines:
             return
         for serial in [serial for serial in self._detectors if serial in self._homes]:
             memory, changed = self._detectors[serial].dump(), serial in self._changed
-            home = self._homes[serial]
-            if self._fleet.put(serial, home.topic, home.spec, memory=memory, changed=changed):
+            topic = _topic(self.registry.units[serial])
+            if self._fleet.put(serial, topic, self._homes[serial], memory=memory, changed=changed):
                 del self._detectors[serial]
                 self._changed.discard(serial)
                 self._kept.pop(serial, None)
@@ -225,7 +229,9 @@ class Machines:
                 rhythms[serial] = (max(heard_ms or 0, self._heard_ms.get(serial, 0)), interval_s)
         alone = _alone(rhythms, self.registry, now_ms) if suspects else {}
         findings: list[Finding] = []
-        for serial in suspects:
+        for nth, serial in enumerate(suspects, start=1):
+            if nth % BORROWED == 0:
+                self.settle()
             if listening_since is not None:
                 listened_ms = now_ms - to_ms(listening_since)
                 if listened_ms < _patience_ms(rhythms[serial][1]) + RAISE_MS:
@@ -270,14 +276,15 @@ class Machines:
                 seen.last_ts_ms, seen.run_state = news["last_ts"], news["state"]
 
     def dumps(self) -> dict[str, Any]:
-        """The rule states that changed, as JSON or as what becomes JSON."""
-        here: dict[str, Any] = {
-            serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors
-        }
-        return here if self._fleet is None else {**self._fleet.memories(), **here}
+        """The rule states here that changed, as what becomes JSON."""
+        return {serial: self._detectors[serial].dump() for serial in self._changed if serial in self._detectors}
+
+    def memories(self) -> Iterator[dict[str, Any]]:
+        """The rule states in the compiled core that changed, as JSON, some hundreds at a time."""
+        yield from () if self._fleet is None else self._fleet.memories()
 
     def kept(self, dumps: Mapping[str, Any]) -> None:
-        """These states, all that changed, are safe now."""
+        """These states, and all ``memories`` that changed, are safe now."""
         if self._fleet is not None:
             self._fleet.kept()
         self._kept.update({serial: orjson.dumps(dump) for serial, dump in dumps.items() if serial not in self._homes})
@@ -333,14 +340,13 @@ class Machines:
             spec = self._specs[card]
             if spec is None:
                 continue
-            topic = wire.up(unit.type, serial, "telemetry")
             if serial in self._detectors:
-                self._homes[serial] = _Home(topic, spec)  # brought home when this is settled
+                self._homes[serial] = spec  # brought home when this is settled
                 continue
             memory = orjson.loads(self._kept.get(serial, b"null"))
             changed = serial in self._changed
-            if self._fleet.put(serial, topic, spec, interval_s=unit.interval_s, memory=memory, changed=changed):
-                self._homes[serial] = _Home(topic, spec)
+            if self._fleet.put(serial, _topic(unit), spec, interval_s=unit.interval_s, memory=memory, changed=changed):
+                self._homes[serial] = spec
                 self._changed.discard(serial)
                 self._kept.pop(serial, None)
 
@@ -375,6 +381,11 @@ def _card(unit: Unit) -> ModelCard | None:
     except NotFoundError as error:
         log.warning("machine_without_card", serial=unit.serial, why=str(error))
         return None
+
+
+def _topic(unit: Unit) -> str:
+    """Of its telemetry: by that the compiled core knows a machine."""
+    return wire.up(unit.type, unit.serial, "telemetry")
 
 
 def _nameplate(unit: Unit | None) -> tuple[str, str, float, str] | None:

@@ -194,7 +194,7 @@ class Pipeline:
         """
         began = self._wall.monotonic()
         with self._sessions.read() as session:
-            registry = registry_of(sql.machines(session), self._shards, self._zone)
+            registry = registry_of(sql.machines(session), self._shards, self._zone, self.registry.units)
             arrived = registry.units.keys() - self.registry.units.keys() if self._loaded else ()
             dumps = sql.detector_dumps(session, arrived)
             claimed = strangers.at_the_door(session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Column, Select, Text, bindparam, cast, func, insert, or_, select, update
@@ -87,8 +88,8 @@ def database_time(session: Session) -> datetime | None:
     return session.scalar(select(func.clock_timestamp(type_=UtcDateTime())))
 
 
-def machines(session: Session) -> list[Machine]:
-    """Every registered machine."""
+def machines(session: Session) -> Iterator[Machine]:
+    """Every registered machine, read as they are taken; what most have in common is there once."""
     rows = session.execute(
         select(
             Equipment.serial,
@@ -105,11 +106,13 @@ def machines(session: Session) -> list[Machine]:
         )
         .join(Site, Site.id == Equipment.site_id)
         .outerjoin(EquipmentStatus, EquipmentStatus.serial == Equipment.serial)
+        .execution_options(yield_per=AT_ONCE)
     )
-    return [
-        Machine(serial, kind, model, site, altitude, convention, topic or "", zone, interval, bool(simulated), seen_at)
-        for serial, kind, model, site, altitude, convention, topic, zone, interval, simulated, seen_at in rows
-    ]
+    for serial, kind, model, site, altitude, convention, topic, zone, interval, simulated, seen_at in rows:
+        kind, model, convention, zone = map(intern, (kind, model, convention, zone))
+        yield Machine(
+            serial, kind, model, site, altitude, convention, topic or "", zone, interval, bool(simulated), seen_at
+        )
 
 
 def cursor(session: Session, spool: str) -> tuple[int, datetime | None]:

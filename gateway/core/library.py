@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from domain.settings import Settings
 
 FILE = {"darwin": "libbrewair_core.dylib", "win32": "brewair_core.dll"}.get(sys.platform, "libbrewair_core.so")
 PATH = Path(__file__).with_name(FILE)
-VERSION = 1
+VERSION = 2
 """Of the border; a library of another one is refused."""
 
 
@@ -79,6 +79,7 @@ _SIGNATURES: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "bc_fleet_take": (ctypes.c_int, (_POINTER, _BYTES, _U64, _OUT)),
     "bc_fleet_kept": (ctypes.c_int, (_POINTER,)),
     "bc_fleet_changed": (ctypes.c_int, (_POINTER, _OUT)),
+    "bc_fleet_memories": (ctypes.c_int, (_POINTER, _U64, _U64, _OUT)),
     "bc_fleet_tell": (ctypes.c_int, (_POINTER, _U32, _OUT)),
     "bc_fleet_silent": (ctypes.c_int, (_POINTER, _I64, _I64, _I64, _OUT)),
     "bc_pick": (ctypes.c_int, (_BYTES, _U64, _BYTES, _U64, ctypes.POINTER(_U32), _U64, _OUT)),
@@ -220,7 +221,8 @@ class Folded(NamedTuple):
     odd: list[tuple[int, int]]
 
 
-NEWS, MEMORIES, RHYTHMS, STRANGERS = range(4)
+NEWS, RHYTHMS, STRANGERS = range(3)
+MEMORIES_AT_ONCE = 500
 _APART = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -295,11 +297,17 @@ class Fleet(_Handle):
         said: dict[str, Any] = orjson.loads(self._out.first_bytes())
         return said
 
-    def memories(self) -> dict[str, orjson.Fragment]:
-        """The memories that changed, by serial, as the JSON that they are: nobody here looks into ten thousand of them."""
-        _well(self._library.bc_fleet_tell(self._handle, MEMORIES, self._out))
-        apart = _APART.decode(self._out.first_bytes())
-        return {serial: orjson.Fragment(bytes(memory)) for serial, memory in apart.items()}
+    def memories(self) -> Iterator[dict[str, orjson.Fragment]]:
+        """The memories that changed, by serial, as the JSON that they are; ``MEMORIES_AT_ONCE`` at a time: all of ten thousand
+        are three times twenty megabytes. Nothing may be taken in between."""
+        begin = 0
+        while True:
+            _well(self._library.bc_fleet_memories(self._handle, begin, MEMORIES_AT_ONCE, self._out))
+            begin, said = self._out.consumed, self._out.first_bytes()
+            if apart := _APART.decode(said):
+                yield {serial: orjson.Fragment(bytes(memory)) for serial, memory in apart.items()}
+            if not begin:
+                return
 
     def silent(self, now_ms: int, least_ms: int, more_ms: int) -> list[str]:
         """Serials of those not heard for three intervals (``least_ms`` at least) and ``more_ms``."""

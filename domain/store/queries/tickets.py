@@ -399,5 +399,7 @@ def machine_for_ticket(session: Session, serial: str) -> Equipment | None:
 
 def recent_notice(session: Session, message_id: str, site: str, since: datetime) -> bool:
     """Whether this was said of the site after ``since``."""
-    rows = session.scalars(select(Notice).where(Notice.message_id == message_id, Notice.at >= since))
-    return any(row.params.get("site") == site for row in rows)
+    said = select(Notice.id).where(
+        Notice.message_id == message_id, Notice.at >= since, Notice.params["site"].as_string() == site
+    )
+    return session.scalar(said.limit(1)) is not None

@@ -20,6 +20,8 @@ const DELTAS: usize = 9;
 const BOOTS: usize = 8;
 /// A longer object is none that a machine remembers: Python keeps it.
 const LONGEST_MOMENT: usize = 4096;
+/// Room that a machine's next sample may need more than this one.
+const SPARE: usize = 24;
 /// A bit each.
 const MOST_RULES: usize = 64;
 const NEVER: i64 = i64::MIN;
@@ -170,13 +172,19 @@ impl Rhythm {
     }
 }
 
-/// Identities of the last samples, each the number of its boot's name and its seq in one word, oldest at `at` once full.
+/// Identities of the last samples in the order in which they came. Nearly always each has the seq behind the last one's, so
+/// that they are one run.
 struct Remembered {
-    words: [u64; REMEMBERED],
+    runs: Vec<Run>,
     count: u8,
-    at: u8,
     /// No seq in here is higher.
     highest: i64,
+}
+
+/// Identities in a row: the number of a boot's name and the seq in one word, from `first` on.
+struct Run {
+    first: u64,
+    count: u8,
 }
 
 const SEQ_BITS: u32 = 53;
@@ -187,7 +195,7 @@ const MOST_NAMES: usize = 200;
 
 impl Remembered {
     fn new() -> Remembered {
-        Remembered { words: [0; REMEMBERED], count: 0, at: 0, highest: -1 }
+        Remembered { runs: Vec::new(), count: 0, highest: -1 }
     }
 
     fn word(name: u8, seq: i64) -> u64 {
@@ -196,23 +204,83 @@ impl Remembered {
 
     fn has(&self, name: u8, seq: i64) -> bool {
         let word = Remembered::word(name, seq);
-        seq <= self.highest && self.words[..self.count as usize].contains(&word)
+        seq <= self.highest && self.runs.iter().any(|run| word.wrapping_sub(run.first) < u64::from(run.count))
     }
 
     fn push(&mut self, name: u8, seq: i64) {
-        self.words[self.at as usize] = Remembered::word(name, seq);
-        self.at = (self.at + 1) % REMEMBERED as u8;
-        self.count = (self.count + 1).min(REMEMBERED as u8);
+        if self.count as usize == REMEMBERED {
+            self.forget_oldest();
+        }
+        let word = Remembered::word(name, seq);
+        match self.runs.last_mut() {
+            Some(run) if run.first + u64::from(run.count) == word => run.count += 1,
+            _ => {
+                self.runs.reserve_exact(1);
+                self.runs.push(Run { first: word, count: 1 });
+            }
+        }
+        self.count += 1;
         self.highest = self.highest.max(seq);
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = &mut self.runs[0];
+        oldest.first += 1;
+        oldest.count -= 1;
+        if oldest.count == 0 {
+            self.runs.remove(0);
+        }
+        self.count -= 1;
     }
 
     /// (Number of the name, seq), oldest first.
     fn iter(&self) -> impl Iterator<Item = (u8, i64)> + '_ {
-        let begin = (self.at as usize + REMEMBERED - self.count as usize) % REMEMBERED;
-        (0..self.count as usize).map(move |nth| {
-            let word = self.words[(begin + nth) % REMEMBERED];
-            ((word >> SEQ_BITS) as u8, (word & ((1 << SEQ_BITS) - 1)) as i64)
-        })
+        let words = self.runs.iter().flat_map(|run| (0..u64::from(run.count)).map(|nth| run.first + nth));
+        words.map(|word| ((word >> SEQ_BITS) as u8, (word & ((1 << SEQ_BITS) - 1)) as i64))
+    }
+}
+
+/// Windows of the rules that have samples in one. Few have, of a machine that is well.
+#[derive(Default)]
+struct Windows {
+    /// Whose, a bit each; the windows stand in this order.
+    whose: u64,
+    rows: Vec<Window>,
+}
+
+impl Windows {
+    fn place(&self, nth: u8) -> usize {
+        (self.whose & ((1 << nth) - 1)).count_ones() as usize
+    }
+
+    fn get(&self, nth: u8) -> Option<&Window> {
+        (self.whose >> nth & 1 == 1).then(|| &self.rows[self.place(nth)])
+    }
+
+    /// The window of a rule, empty where it had none.
+    fn of(&mut self, nth: u8) -> &mut Window {
+        let place = self.place(nth);
+        if self.whose >> nth & 1 == 0 {
+            self.whose |= 1 << nth;
+            self.rows.reserve_exact(1);
+            self.rows.insert(place, Window::default());
+        }
+        &mut self.rows[place]
+    }
+
+    fn forget(&mut self, nth: u8) {
+        self.rows.remove(self.place(nth));
+        self.whose &= !(1 << nth);
+        self.rows.shrink_to_fit();
+    }
+
+    /// Forget which ones are empty.
+    fn tidy(&mut self, looked_at: &[(u8, Mark)]) {
+        for (nth, _) in looked_at {
+            if self.get(*nth).is_some_and(Window::is_empty) {
+                self.forget(*nth);
+            }
+        }
     }
 }
 
@@ -271,12 +339,12 @@ pub struct Detector {
     boot_count: u8,
     /// Names of boots.
     names: Vec<Box<[u8]>>,
-    remembered: Box<Remembered>,
+    remembered: Remembered,
     /// The last sample as it was written; or, from Python, a list of the last samples' values.
     moment: Vec<u8>,
     inference: StateInference,
     facts: Facts,
-    windows: Box<[Window]>,
+    windows: Windows,
     rare: Option<Box<Rare>>,
 }
 
@@ -309,11 +377,11 @@ impl Detector {
             boots: [0; BOOTS],
             boot_count: 0,
             names: Vec::new(),
-            remembered: Box::new(Remembered::new()),
+            remembered: Remembered::new(),
             moment: Vec::new(),
             inference: StateInference::new(),
             facts: Facts::new(spec),
-            windows: spec.rules.rows.iter().map(|_| Window::default()).collect(),
+            windows: Windows::default(),
             rare: None,
         }
     }
@@ -453,8 +521,12 @@ impl Detector {
                 self.last_seq = self.last_seq.max(seq);
             }
         }
+        let said = view.slice(sample.object);
         self.moment.clear();
-        self.moment.extend_from_slice(view.slice(sample.object));
+        if self.moment.capacity() < said.len() || self.moment.capacity() > 2 * said.len() + 2 * SPARE {
+            self.moment = Vec::with_capacity(said.len() + SPARE);
+        }
+        self.moment.extend_from_slice(said);
         self.last_ts = sample.ts;
     }
 
@@ -480,10 +552,11 @@ impl Detector {
             self.rhythm = rhythm;
             std::mem::swap(&mut self.inference, &mut scratch.inference);
             for (nth, mark) in &scratch.marks {
-                self.windows[*nth as usize].back_to(*mark);
+                self.windows.of(*nth).back_to(*mark);
                 self.note_waiting(*nth);
             }
         }
+        self.windows.tidy(&scratch.marks);
         judged
     }
 
@@ -521,7 +594,7 @@ impl Detector {
             if !agrees && self.waiting >> nth & 1 == 0 {
                 continue;
             }
-            let window = &mut self.windows[*nth as usize];
+            let window = self.windows.of(*nth);
             scratch.marks.push((*nth, window.mark()));
             let span_ms = if is_open { rule.off_ms } else { rule.on_ms };
             let lasted = window.lasted(agrees, t, span_ms, gap_ms, rule.min_samples, &mut scratch.times);
@@ -544,7 +617,7 @@ impl Detector {
 
     fn note_waiting(&mut self, nth: u8) {
         let bit = 1u64 << nth;
-        if self.windows[nth as usize].is_empty() {
+        if self.windows.get(nth).map_or(true, Window::is_empty) {
             self.waiting &= !bit;
         } else {
             self.waiting |= bit;
@@ -558,9 +631,9 @@ impl Detector {
         }
         let mut waiting = self.waiting & roots;
         while waiting != 0 {
-            let nth = waiting.trailing_zeros() as usize;
-            let t = if spec.rules.rows[nth].guarded { own_t } else { ts };
-            if t - self.windows[nth].last() <= gap_ms {
+            let nth = waiting.trailing_zeros() as u8;
+            let t = if spec.rules.rows[nth as usize].guarded { own_t } else { ts };
+            if self.windows.get(nth).is_some_and(|window| t - window.last() <= gap_ms) {
                 return true;
             }
             waiting &= waiting - 1;
@@ -596,7 +669,7 @@ impl Detector {
             Some(interval) => Json::Num(interval),
             None => Json::Null,
         };
-        let windows = spec.rules.rows.iter().zip(self.windows.iter()).filter(|(_, window)| !window.is_empty());
+        let windows = spec.rules.rows.iter().zip(0u8..).filter_map(|(rule, nth)| Some((rule, self.windows.get(nth)?)));
         let rare = self.rare.as_deref();
         let deltas = &self.rhythm.deltas[..self.rhythm.count as usize];
         let pairs = [
@@ -681,13 +754,17 @@ impl Detector {
         let mut moment = String::new();
         dumped.get("same_moment").write(&mut moment);
         loaded.moment = moment.into_bytes();
+        loaded.moment.shrink_to_fit();
         if !loaded.inference.restore(spec, dumped.get("inference")) || !loaded.facts.restore(spec, dumped.get("facts")) {
             return None;
         }
         for (nth, rule) in spec.rules.rows.iter().enumerate() {
             let codes: Option<Vec<i64>> = dumped.get("windows").get(&rule.row).items().iter().map(Json::int).collect();
-            loaded.windows[nth] = Window::load(codes?.into_iter());
-            loaded.note_waiting(nth as u8);
+            let codes = codes?;
+            if !codes.is_empty() {
+                *loaded.windows.of(nth as u8) = Window::load(codes.into_iter());
+                loaded.note_waiting(nth as u8);
+            }
         }
         let mut rare = Rare { holds: dumped.get("holds").pairs().to_vec(), open: Vec::new() };
         for (row, finding) in dumped.get("open").pairs() {

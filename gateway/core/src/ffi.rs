@@ -52,7 +52,7 @@ fn raw<T>(items: &[T]) -> (*const u8, u64) {
 /// A number that both sides know, so that a library of another build is refused.
 #[no_mangle]
 pub extern "C" fn bc_version() -> u32 {
-    1
+    2
 }
 
 // --- frames
@@ -163,6 +163,18 @@ pub struct Handle {
     said: String,
 }
 
+/// An answer about all machines is long, and seldom: room for more than this is given back.
+const ROOM: usize = 1 << 20;
+
+impl Handle {
+    /// Room for an answer.
+    fn begin(&mut self) -> &mut String {
+        self.said.clear();
+        self.said.shrink_to(ROOM);
+        &mut self.said
+    }
+}
+
 #[no_mangle]
 pub extern "C" fn bc_fleet_new() -> *mut Handle {
     Box::into_raw(Box::new(Handle { fleet: Fleet::new(), said: String::new() }))
@@ -210,8 +222,7 @@ pub unsafe extern "C" fn bc_fleet_lend(handle: *mut Handle, serial: *const u8, l
         let handle = &mut *handle;
         let serial = String::from_utf8_lossy(bytes(serial, len));
         let Some(memory) = handle.fleet.lend(&serial) else { return NO };
-        handle.said.clear();
-        memory.write(&mut handle.said);
+        memory.write(handle.begin());
         ((*out).first, (*out).first_len) = raw(handle.said.as_bytes());
         WELL
     })
@@ -236,6 +247,7 @@ pub unsafe extern "C" fn bc_fleet_interval(handle: *mut Handle, serial: *const u
 #[no_mangle]
 pub unsafe extern "C" fn bc_fleet_take(handle: *mut Handle, chunk: *const u8, len: u64, out: *mut Outcome) -> i32 {
     guarded(|| {
+        (*handle).begin();
         let (fleet, out) = (&mut (*handle).fleet, &mut *out);
         out.consumed = fleet.take(bytes(chunk, len)) as u64;
         out.samples = fleet.samples as u64;
@@ -267,7 +279,24 @@ pub unsafe extern "C" fn bc_fleet_changed(handle: *mut Handle, out: *mut Outcome
     })
 }
 
-/// One of the fleet's answers as JSON: 0 news, 1 memories, 2 rhythms, 3 strangers.
+/// Memories that changed, as JSON: of up to `most` machines from number `from` on. The number to go on from comes in
+/// `consumed`, 0 where these were the last.
+///
+/// # Safety
+/// See above.
+#[no_mangle]
+pub unsafe extern "C" fn bc_fleet_memories(handle: *mut Handle, from: u64, most: u64, out: *mut Outcome) -> i32 {
+    guarded(|| {
+        let handle = &mut *handle;
+        handle.begin();
+        let next = handle.fleet.memories(from as usize, most as usize, &mut handle.said);
+        (*out).consumed = if next < handle.fleet.count() { next as u64 } else { 0 };
+        ((*out).first, (*out).first_len) = raw(handle.said.as_bytes());
+        WELL
+    })
+}
+
+/// One of the fleet's answers as JSON: 0 news, 1 rhythms, 2 strangers.
 ///
 /// # Safety
 /// See above.
@@ -275,12 +304,11 @@ pub unsafe extern "C" fn bc_fleet_changed(handle: *mut Handle, out: *mut Outcome
 pub unsafe extern "C" fn bc_fleet_tell(handle: *mut Handle, what: u32, out: *mut Outcome) -> i32 {
     guarded(|| {
         let handle = &mut *handle;
-        handle.said.clear();
+        handle.begin();
         match what {
             0 => handle.fleet.news(&mut handle.said),
-            1 => handle.fleet.memories(&mut handle.said),
-            2 => handle.fleet.rhythms(&mut handle.said),
-            3 => handle.fleet.strangers(&mut handle.said),
+            1 => handle.fleet.rhythms(&mut handle.said),
+            2 => handle.fleet.strangers(&mut handle.said),
             _ => return NO,
         }
         ((*out).first, (*out).first_len) = raw(handle.said.as_bytes());
@@ -300,7 +328,7 @@ pub unsafe extern "C" fn bc_fleet_silent(
 ) -> i32 {
     guarded(|| {
         let handle = &mut *handle;
-        handle.said.clear();
+        handle.begin();
         handle.fleet.silent(now_ms, least_ms, more_ms, &mut handle.said);
         ((*out).first, (*out).first_len) = raw(handle.said.as_bytes());
         WELL

@@ -1,6 +1,7 @@
 //! All machines whose ordinary messages are folded here, by the topic of their telemetry.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::detector::{Detector, Fold, Scratch};
 use crate::json::{write_text, Json};
@@ -14,8 +15,8 @@ const MOST_STRANGERS: usize = 1000;
 
 struct Machine {
     spec: u32,
-    serial: String,
-    topic: Vec<u8>,
+    serial: Rc<str>,
+    topic: Rc<[u8]>,
     detector: Detector,
     /// Python has its memory.
     away: bool,
@@ -32,6 +33,7 @@ struct Machine {
 }
 
 /// The last value of every channel since news were asked for.
+#[derive(Default)]
 struct Latest {
     mask: u64,
     numbers: Vec<f64>,
@@ -41,6 +43,7 @@ struct Latest {
 impl Latest {
     fn update(&mut self, spec: &Spec, view: &View) {
         if self.numbers.is_empty() {
+            self.numbers.reserve_exact(spec.catalogue.channels.len());
             self.numbers.resize(spec.catalogue.channels.len(), 0.0);
         }
         self.mask |= view.sample.mask;
@@ -90,8 +93,8 @@ impl Latest {
 pub struct Fleet {
     specs: Vec<(Spec, Scratch)>,
     machines: Vec<Machine>,
-    topics: HashMap<Vec<u8>, u32, Hashing>,
-    serials: HashMap<String, u32, Hashing>,
+    topics: HashMap<Rc<[u8]>, u32, Hashing>,
+    serials: HashMap<Rc<str>, u32, Hashing>,
     parts: Vec<Sample>,
     strangers: HashMap<Vec<u8>, u64>,
     gone: Vec<u32>,
@@ -158,20 +161,21 @@ impl Fleet {
             machine.spec = number as u32;
             machine.away = false;
             machine.changed |= given.get("changed").truth();
-            if machine.topic != topic {
+            if *machine.topic != *topic {
                 self.topics.remove(&machine.topic);
-                self.topics.insert(topic.to_vec(), *found);
-                machine.topic = topic.to_vec();
+                machine.topic = topic.into();
+                self.topics.insert(machine.topic.clone(), *found);
             }
             return true;
         }
         let at = self.machines.len() as u32;
-        self.serials.insert(serial.to_string(), at);
-        self.topics.insert(topic.to_vec(), at);
+        let (serial, topic): (Rc<str>, Rc<[u8]>) = (serial.into(), topic.into());
+        self.serials.insert(serial.clone(), at);
+        self.topics.insert(topic.clone(), at);
         self.machines.push(Machine {
             spec: number as u32,
-            serial: serial.to_string(),
-            topic: topic.to_vec(),
+            serial,
+            topic,
             detector,
             away: false,
             held: false,
@@ -180,7 +184,7 @@ impl Fleet {
             heard_ms: None,
             last_ts: None,
             skew_ms: None,
-            latest: Latest { mask: 0, numbers: Vec::new(), texts: Vec::new() },
+            latest: Latest::default(),
         });
         true
     }
@@ -315,16 +319,23 @@ impl Fleet {
                 ("latest".into(), machine.latest.tell(spec)),
             ])
             .write(out);
-            machine.latest.mask = 0;
+            machine.latest = Latest::default();
         }
         out.push('}');
     }
 
-    /// The memories that changed, by serial; those that are lent out are not among them.
-    pub fn memories(&self, out: &mut String) {
+    /// The memories that changed, by serial, of up to `most` machines from number `from` on; those that are lent out are not among
+    /// them. Returns the number to go on from.
+    pub fn memories(&self, from: usize, most: usize, out: &mut String) -> usize {
         out.push('{');
         let begin = out.len();
-        for machine in self.machines.iter().filter(|machine| machine.changed && !machine.away) {
+        let (mut next, mut told) = (from, 0);
+        while let Some(machine) = self.machines.get(next).filter(|_| told < most) {
+            next += 1;
+            if !machine.changed || machine.away {
+                continue;
+            }
+            told += 1;
             if out.len() > begin {
                 out.push(',');
             }
@@ -333,6 +344,7 @@ impl Fleet {
             machine.detector.dump(&self.specs[machine.spec as usize].0).write(out);
         }
         out.push('}');
+        next
     }
 
     /// The memories as they are now are safe.
@@ -340,6 +352,11 @@ impl Fleet {
         for machine in &mut self.machines {
             machine.changed = false;
         }
+    }
+
+    /// How many machines there are.
+    pub fn count(&self) -> usize {
+        self.machines.len()
     }
 
     /// How many memories changed.
@@ -356,7 +373,7 @@ impl Fleet {
                     now_ms >= seen + (3 * machine.detector.expected_interval_ms()).max(least_ms) + more_ms
                 })
         });
-        Json::List(silent.map(|machine| Json::Text(machine.serial.clone())).collect()).write(out);
+        Json::List(silent.map(|machine| Json::Text(machine.serial.to_string())).collect()).write(out);
     }
 
     /// When each machine was heard, and how often it should be: `{serial: [heard_ms, interval_s]}`, null where unknown; only
@@ -365,7 +382,7 @@ impl Fleet {
         let heard = self.machines.iter().filter(|machine| machine.detector.last_seen().is_some());
         let pairs = heard.map(|machine| {
             let interval = machine.detector.interval_s().map_or(Json::Null, Json::Num);
-            (machine.serial.clone(), Json::List(vec![Json::of(machine.heard_ms), interval]))
+            (machine.serial.to_string(), Json::List(vec![Json::of(machine.heard_ms), interval]))
         });
         Json::Map(pairs.collect()).write(out);
     }

@@ -14,7 +14,7 @@ const WARM_MS: i64 = 600_000;
 const PM_ASLEEP_MS: i64 = 3_600_000;
 
 /// So many samples that are past may stand before those that count.
-const MOST_PAST: usize = 16;
+const MOST_PAST: usize = 4;
 
 /// Median of the last 5 minutes, and of no fewer than the last 5 samples; nan before there are 3.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,11 @@ impl RollingMedian {
     }
 
     fn add(&mut self, ts: i64, value: f64) -> f64 {
+        // a few more, not twice as many: half of the machines keep two of these
+        if self.samples.len() == self.samples.capacity() {
+            self.samples.reserve_exact(MOST_PAST);
+            self.ordered.reserve_exact(MOST_PAST);
+        }
         self.samples.push((ts, value));
         self.ordered.insert(self.ordered.partition_point(|one| *one <= value), value);
         while self.samples.len() - self.begin > 5 && self.samples[self.begin].0 < ts - MEDIAN_MS {

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from domain import wire
 from domain.clock import from_ms
 from domain.desk import device_commands
+from domain.desk.intake import record_findings
 from domain.errors import UnavailableError
+from domain.findings import Finding
 from domain.readings import Reading
 from domain.store import ingest as store
-from domain.store.tables import DetectorState, DeviceCommand, EquipmentStatus, FindingRow, Ticket
+from domain.store.tables import DetectorState, DeviceCommand, EquipmentStatus, FindingRow, Notice, Ticket
 from domain.telemetry.sqlite import SqliteTelemetry
 from gateway.messages import Message
 from tests.unit.gateway.plant import START, T0, Plant, register
@@ -326,6 +329,41 @@ def test_silence_is_a_ticket_unless_the_silence_was_ours(plant: Plant) -> None:
     plant.tick(781)
     assert status(plant, "SM-1").online is True
     assert len(plant.tickets()) == 1
+
+
+def test_many_that_fall_silent_at_once_are_committed_bit_by_bit_and_each_once(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serials = [f"MANY-{number}" for number in range(8)]
+    for number, serial in enumerate(serials):
+        register(plant.sessions, serial, site=1 + number % 2)
+    plant.pipeline.refresh_registry()
+    for serial in serials:
+        plant.samples(serial, range(0, 60, 10))
+    plant.tick(61)
+    committed: list[int] = []
+
+    def fragile(session: Session, findings: Sequence[Finding], now: datetime) -> None:
+        if len(committed) == 2:
+            raise UnavailableError("SQL is away")
+        committed.append(len(findings))
+        record_findings(session, findings, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.detect.AT_ONCE", 3)
+        patch.setattr("gateway.machines.BORROWED", 2)
+        patch.setattr("gateway.detect.record_findings", fragile)
+        with pytest.raises(UnavailableError):
+            plant.tick(2000)
+    assert (committed, plant.count(FindingRow)) == ([3, 3], 6)
+    plant.crash()
+    plant.pipeline.ingest([])
+    plant.tick(2010)
+    with plant.sessions.read() as session:
+        said = [(row.serial, row.rule) for row in session.scalars(select(FindingRow).order_by(FindingRow.serial))]
+        told = sorted(row.params["site"] for row in session.scalars(select(Notice)))
+    assert (said, plant.tickets()) == ([(serial, "R01") for serial in serials], [])
+    assert told == ["site 1", "site 2"]
 
 
 def test_no_silence_is_seen_behind_a_backlog(plant: Plant) -> None:
