@@ -29,7 +29,7 @@ from gateway.core.library import compiled
 from gateway.ingest import dropped
 from gateway.ingest.spool import Checkpoint, first_record, segments_of
 from gateway.messages import Message
-from gateway.service import DROPPED, STORED
+from gateway.service import DROPPED, STORED, subscriptions
 
 app = typer.Typer(help="Check the settings and everything they name.")
 SETUP = "run brewair admin devices setup (mosquitto/README.md)"
@@ -253,10 +253,11 @@ def _broker(settings: Settings) -> str:
 
 def _rights(settings: Settings) -> str:
     with _probe(settings) as probe:
-        if not probe.may_hear_machines():
+        deaf_to = probe.deaf_to(subscriptions(settings.shards))
+        if deaf_to:
             raise Problem(
-                "the broker does not let us hear machines",
-                f"give the gateway its role: {SETUP}; on another broker the right to read brewair/v1/+/+/+/up/#",
+                f"the broker does not let us hear machines that speak on {', '.join(deaf_to)}",
+                f"give the gateway its role: {SETUP}; on another broker the right to read these topics",
             )
         allowed = probe.may_command_machines()
         if allowed is False:

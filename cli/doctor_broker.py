@@ -4,7 +4,7 @@ that exists: the serial number of its questions is ``-doctor-``."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,9 +53,9 @@ class BrokerProbe:
                 raise refused from None
             self.version = "3.1.1"
 
-    def may_hear_machines(self) -> bool:
-        """Whether a subscription like the gateway's is granted."""
-        return self._subscribed(wire.up("soymilk", NOBODY, "#"))
+    def deaf_to(self, filters: Iterable[str]) -> list[str]:
+        """Those of the gateway's MQTT filters whose subscription is refused; asked for nobody's topics."""
+        return [one for one in filters if not self._subscribed(one.replace("+", NOBODY))]
 
     def may_command_machines(self) -> bool | None:
         """Whether a command may be published; None where the protocol does not say."""

@@ -297,7 +297,7 @@ class Detection:
         self._effects.held.append(quarantine.of_message(self._place(position), message, item))
 
     def _place(self, position: int | str) -> str:
-        return position if isinstance(position, str) else f"{self._spool.id}:{position:020d}"
+        return position if isinstance(position, str) else quarantine.place(self._spool.id, position)
 
     def _waiting(self) -> bool:
         effects = self._effects

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     MISSING_TS = "missing_ts"
     NOT_FINITE = "not_finite"
+    UNKNOWN_ALIAS = "unknown_alias"
     INTERNAL = "internal_error"
     UNWRITABLE = "unwritable"
     DAMAGED = "damaged"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -20,8 +20,32 @@ Publish = Callable[[str, bytes], None]
 USUAL_INTERVAL_S = 300.0
 """What a machine goes back to whose own interval nobody knows: Tasmota's default TelePeriod [S35]."""
 REVERT_WITHIN = timedelta(days=1)
+ASK_EVERY = timedelta(seconds=30)
+"""A machine that was asked to say something again has so long to do it."""
 
 log = structlog.get_logger()
+
+
+class Requests:
+    """What adapters have to ask machines for, each at most once in ``ASK_EVERY``; nobody waits for it in the outbox, as it is
+    asked for again as long as it is needed."""
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self._asked: dict[str, datetime] = {}
+
+    def send(self, wanted: Iterable[Publication], now: datetime) -> None:
+        """Publish what was not asked for of late; nothing while the broker is away."""
+        self._asked = {topic: at for topic, at in self._asked.items() if abs(now - at) < ASK_EVERY}
+        for one in wanted:
+            if one.topic in self._asked:
+                continue
+            try:
+                self._publish(one.topic, one.payload)
+            except UnavailableError:
+                return
+            self._asked[one.topic] = now
+            log.info("machine_asked", topic=one.topic)
 
 
 def send_due(

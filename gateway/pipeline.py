@@ -40,7 +40,7 @@ from gateway.ingest.writer import Writer
 from gateway.leases import Leases
 from gateway.machines import Machines, registry_of
 from gateway.messages import Message, Registry
-from gateway.outbox import Publish, send_due
+from gateway.outbox import Publish, Requests, send_due
 
 REGISTRY_EVERY_S = 2.0
 LOOK_EVERY_S = 0.5
@@ -53,6 +53,8 @@ REARM_OVERLAP = timedelta(minutes=5)
 PURGE_EVERY = timedelta(hours=6)
 WATCH_EVERY = timedelta(minutes=1)
 """Deadlines are hours, so nobody looks at them every second; running tests are judged at every tick."""
+ASK_WITHIN_S = 10.0
+"""A reader that is further behind than this has no news to ask about."""
 STORE_AT_ONCE = 1000
 LOOK_BYTES = 1 << 16
 
@@ -102,8 +104,10 @@ class Pipeline:
             on_refused=self.refused,
             now_ms=lambda: to_ms(self.now()),
             guard=at_store,
+            on_held=partial(quarantine.keep, sessions),
             compiled=compiled,
         )
+        self._requests = Requests(publish)
         self._door: frozenset[str] = frozenset()
         self._accepting = threading.Lock()
         self._wall = SystemClock()
@@ -186,6 +190,7 @@ class Pipeline:
         if self._watches_due is None or now >= self._watches_due:
             self._watches_due = now + WATCH_EVERY
         send_due(self._sessions, self.registry, ADAPTERS, self._publish, now)
+        self._ask(now)
 
     def refresh_registry(self) -> None:
         """Read the registered machines again; the next time is the later the longer it took.
@@ -287,6 +292,14 @@ class Pipeline:
                 self.detection.admit(held, self.registry, now, settle)
                 log.info("admitted", serial=serial, messages=len(held))
         self.refresh_registry()
+
+    def _ask(self, now: datetime) -> None:
+        """Ask machines for what a reader lacks; one that is behind may still come to it."""
+        readers = ((self._for_rules, self.detection.position), (self._for_store, self.writer.position))
+        for decoder, position in readers:
+            wanted = decoder.requests()
+            if wanted and self.waiting_s(position) < ASK_WITHIN_S:
+                self._requests.send(wanted, now)
 
     def _forget(self, now: datetime) -> None:
         behind = min(self.writer.position, self.detection.committed)

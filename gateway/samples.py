@@ -22,6 +22,8 @@ OLDEST_MS = int(RAW_RETENTION.total_seconds() * 1000)
 AHEAD_MS = 5 * 60 * 1000
 """A device's time is believed within [receipt − retention, receipt + 5 min]."""
 MAX_TEXT = 256
+MOST_STRANGERS = 1000
+"""So many unknown keys are counted by name, the others together as ``?``; the compiled core has the same bound."""
 RAW_BYTES = 64 * 1024
 """What the quarantine keeps of one payload."""
 
@@ -98,6 +100,12 @@ def number(name: str, given: Any) -> float:
     return found
 
 
+def note(strangers: Counter[str], key: str) -> None:
+    """Count a key that no channel has; machines choose keys, so no more than ``MOST_STRANGERS`` are told apart."""
+    named = len(key) <= MAX_TEXT and key.isprintable() and (key in strangers or len(strangers) < MOST_STRANGERS)
+    strangers[key if named else "?"] += 1
+
+
 def split(
     equipment_type: str, fields: Mapping[str, Any], strangers: Counter[str]
 ) -> tuple[dict[str, Value], dict[str, float]]:
@@ -112,7 +120,7 @@ def split(
         channel = channels.get(key)
         if channel is None:
             if key not in SERVICE:
-                strangers[key if len(key) <= MAX_TEXT and key.isprintable() else "?"] += 1
+                note(strangers, key)
         elif given is None:
             continue
         elif channel.kind == "float":

@@ -62,8 +62,7 @@ def translate(table: Table, given: Iterable[tuple[Any, Any]], strangers: Counter
 
 def count(strangers: Counter[str], key: Any) -> None:
     """Note a key that no channel has."""
-    label = _label(key)
-    strangers[label if len(label) <= samples.MAX_TEXT and label.isprintable() else "?"] += 1
+    samples.note(strangers, _label(key))
 
 
 def _label(key: Any) -> str:

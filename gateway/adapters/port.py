@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.messages import Decoded, Message, Registry, Unit
 
@@ -44,7 +44,7 @@ class Adapter(Protocol):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """MQTT filters of what ``command`` publishes; a gateway's account may write these and no others."""
+        """MQTT filters of what ``command`` and ``requests`` publish; a gateway's account may write these and no others."""
         ...
 
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
@@ -56,6 +56,15 @@ class Adapter(Protocol):
 
     def command(self, unit: Unit, command: Command) -> Publication | None:
         """How to say ``command`` to ``unit``; None where the convention has no such command."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """An adapter of a convention in which a machine may be asked to say something again."""
+
+    def requests(self) -> Sequence[Publication]:
+        """What has to be asked for as things stand, from any thread; how often is up to who publishes it."""
         ...
 
 

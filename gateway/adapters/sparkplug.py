@@ -3,13 +3,17 @@
 Bound by ``{group}/{edge}/{device}``, or ``{group}/{edge}`` for metrics of the edge node itself. A metric is our channel if the
 last part of its name is the channel's name. A birth is the full snapshot and says which alias means which metric; data say
 what has changed. A hole in ``seq`` means that something is missing: then only what is said again is known.
+
+What was said by an alias whose birth was not heard (a gateway that was started anew has heard none) is held, to be replayed
+after the birth; the edge node is asked for one. Replayed, the alias means what the birth then says: the same, unless the edge
+node was given other metrics meanwhile.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,26 +22,27 @@ from domain.readings import Reading
 from gateway import samples
 from gateway.adapters import fields
 from gateway.adapters.memory import Bindings, Overlay
-from gateway.adapters.port import Deaf
-from gateway.messages import Decoded, Message, Reason, Registry, Status, Unit, Unusable
+from gateway.adapters.port import Deaf, Publication
+from gateway.messages import Decoded, Message, Quarantined, Reason, Registry, Status, Unit, Unusable
 
 ROOT = "spBv1.0"
 OF_NODE, OF_DEVICE = ("NBIRTH", "NDATA", "NDEATH"), ("DBIRTH", "DDATA", "DDEATH")
 SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}
 """Bits of the signed data types, which are sent as unsigned ones."""
-SESSION = frozenset(("bdSeq", "Node Control/Rebirth", "Node Control/Reboot", "Node Control/Next Server"))
+REBIRTH, BOOLEAN = "Node Control/Rebirth", 11
+SESSION = frozenset(("bdSeq", REBIRTH, "Node Control/Reboot", "Node Control/Next Server"))
 VALUES = ("int_value", "long_value", "float_value", "double_value", "boolean_value", "string_value")
 """Where a metric has its value."""
-METRICS = 1000
-"""So many aliases are remembered of one device."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """One edge node's session: the last ``seq``, the ``bdSeq`` of its birth, and (name, data type) by device and alias."""
+    """One edge node's session: the last ``seq``, the ``bdSeq`` of its birth, (name, data type) by device and alias, and when
+    it was noticed that a birth is missing (ms)."""
 
     seq: int | None = None
     born: int | None = None
+    missed_ms: int | None = None
     aliases: dict[str, dict[int, tuple[str, int]]] = field(default_factory=dict)
 
 
@@ -50,10 +55,21 @@ class SparkplugAdapter(Deaf):
         *(f"{ROOT}/+/{kind}/+/+" for kind in OF_DEVICE),
     )
 
+    commands = (f"{ROOT}/+/NCMD/+",)
+
     def __init__(self) -> None:
         self._bindings = Bindings(self.convention, levels=2)
         self._overlay = Overlay()
         self._nodes: dict[str, _Node] = {}
+
+    def requests(self) -> list[Publication]:
+        """A new birth of every edge node that said something of which we lack the beginning, or a part."""
+        missed = [(name.split("/"), node.missed_ms) for name, node in list(self._nodes.items())]
+        return [
+            Publication(f"{ROOT}/{group}/NCMD/{edge}", _rebirth(at_ms), answers=False)
+            for (group, edge), at_ms in missed
+            if at_ms is not None
+        ]
 
     def decode(self, message: Message, registry: Registry, strangers: Counter[str]) -> list[Decoded] | None:
         """Samples, and who is online."""
@@ -68,16 +84,18 @@ class SparkplugAdapter(Deaf):
         if message.retained:
             return []  # the convention retains nothing: whose session would it be?
         payload = _parsed(message.payload)
-        node = self._nodes.setdefault(name, _Node())
+        node = self._nodes.setdefault(name, _Node(missed_ms=message.recv_ms))
         if kind == "NDEATH":
-            return self._node_died(node, units, payload, message)
+            return self._node_died(name, units, payload, message)
         if kind == "NBIRTH":
             node = self._nodes[name] = _Node(born=_birth_number(payload))
             self._overlay.forget(*units)
         seq = payload.seq if payload.HasField("seq") else None
         if _hole(node.seq, seq):
             self._overlay.forget(*units)
-        node.seq = seq  # which counts the messages of machines that are not ours, too
+            node.missed_ms = message.recv_ms
+        if seq is not None:  # what is replayed has none
+            node.seq = seq  # which counts the messages of machines that are not ours, too
         if own is None and device:
             raise fields.stranger(self.convention, f"{name}/{device}")
         if own is None:
@@ -86,18 +104,26 @@ class SparkplugAdapter(Deaf):
             node.aliases.pop(device, None)
             return self._died([own], message)
         if not kind.endswith("BIRTH"):
-            return self._samples(own, node.aliases.get(device, {}), payload, message, strangers)
+            named = node.aliases.get(device, {})
+            unborn = [
+                one for one in payload.metrics if not one.name and one.HasField("alias") and one.alias not in named
+            ]
+            if unborn:
+                node.missed_ms = message.recv_ms
+            return [
+                *self._samples(own, named, payload, message, strangers),
+                *([_held(own, unborn, payload, message)] if unborn else ()),
+            ]
         self._overlay.forget(own)
-        named = [metric for metric in payload.metrics if metric.HasField("alias")]
-        node.aliases[device] = {metric.alias: (metric.name, metric.datatype) for metric in named[:METRICS]}
+        node.aliases[device] = {one.alias: (one.name, one.datatype) for one in payload.metrics if one.HasField("alias")}
         found = self._samples(own, {}, payload, message, strangers, at_once=True)
         return [Status(own.serial, True, message.recv_ms), *found]
 
-    def _node_died(self, node: _Node, units: Sequence[Unit], payload: Any, message: Message) -> list[Decoded]:
-        number = _birth_number(payload)
-        if None not in (number, node.born) and number != node.born:
+    def _node_died(self, name: str, units: Sequence[Unit], payload: Any, message: Message) -> list[Decoded]:
+        number, born = _birth_number(payload), self._nodes[name].born
+        if None not in (number, born) and number != born:
             return []  # the will of an earlier session
-        node.aliases.clear()
+        del self._nodes[name]
         return self._died(units, message)
 
     def _died(self, units: Sequence[Unit], message: Message) -> list[Decoded]:
@@ -120,10 +146,12 @@ class SparkplugAdapter(Deaf):
         for metric in payload.metrics:
             born = aliases.get(metric.alias, ("", 0)) if metric.HasField("alias") else ("", 0)
             name = metric.name or born[0]
+            if not name and metric.HasField("alias") and metric.alias not in aliases:
+                continue  # held
             channel = fields.own_name(unit.type, name.rpartition("/")[2])
             if channel is None:
                 if name not in SESSION:
-                    fields.count(strangers, name or f"alias {metric.alias}")
+                    fields.count(strangers, name)
                 continue
             own = metric.HasField("timestamp") and not at_once
             when = (metric.timestamp if own else at, metric.is_historical and not at_once)
@@ -148,6 +176,27 @@ class SparkplugAdapter(Deaf):
             return reading
         state = self._overlay.part(unit, reading.ts, {channel: reading.values.get(channel) for channel in told})
         return dataclasses.replace(reading, values=state)
+
+
+def _held(unit: Unit, metrics: Sequence[Any], payload: Any, message: Message) -> Quarantined:
+    """What nobody understands yet as a payload that can be understood after the birth, at any place among the others."""
+    at = payload.timestamp if payload.HasField("timestamp") else message.recv_ms
+    why = (
+        f"{len(metrics)} metrics by aliases of a birth that was not heard; to be replayed after it, which is asked for"
+    )
+    return Quarantined(Reason.UNKNOWN_ALIAS, why, _payload(at, metrics), unit.serial)
+
+
+def _rebirth(at_ms: int) -> bytes:
+    return _payload(at_ms, [{"name": REBIRTH, "datatype": BOOLEAN, "boolean_value": True}])
+
+
+def _payload(at_ms: int, metrics: Iterable[Any]) -> bytes:
+    """A payload without a place in the session."""
+    from gateway.adapters.sparkplug_payload import Payload
+
+    built: Any = Payload(timestamp=at_ms, metrics=metrics)
+    return bytes(built.SerializeToString())
 
 
 def _parsed(payload: bytes) -> Any:

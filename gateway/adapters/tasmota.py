@@ -86,7 +86,7 @@ def _sample(unit: Unit, message: Message, strangers: Counter[str]) -> Reading:
     for sensor, key, given in _figures(body):
         channel = names.get((sensor, key))
         if channel is None:
-            strangers[f"{sensor}.{key}" if f"{sensor}{key}".isprintable() else "?"] += 1
+            samples.note(strangers, f"{sensor}.{key}")
         elif channel.startswith("temp_") and body.get("TempUnit") == "F":
             fields[channel] = (samples.number(channel, given) - 32.0) / 1.8
         else:

@@ -10,7 +10,7 @@ from domain import wire
 from domain.readings import Reading
 from domain.strangers import native
 from gateway import samples
-from gateway.adapters.port import Adapter
+from gateway.adapters.port import Adapter, Asking, Publication
 from gateway.messages import Birth, Decoded, Message, Quarantined, Reason, Registry, Reply, Status, Unusable
 
 
@@ -47,6 +47,10 @@ class Decoder:
         except Exception as error:  # poison must never stop the loop
             broken = Unusable(Reason.INTERNAL, f"{type(error).__name__}: {error}")
             return [samples.held(broken, message.payload, _serial(message.topic))]
+
+    def requests(self) -> list[Publication]:
+        """What machines have to be asked for, so that what they say is understood again."""
+        return [one for adapter in self._adapters if isinstance(adapter, Asking) for one in adapter.requests()]
 
     def _looked_up(self, message: Message) -> list[Decoded]:
         try:

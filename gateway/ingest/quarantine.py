@@ -21,6 +21,11 @@ ADMITTED_BYTES = 1 << 20
 """Of a claimed machine, at one tick."""
 
 
+def place(spool: str, position: int) -> str:
+    """Where a record lies, as the identity of what is held of it."""
+    return f"{spool}:{position:020d}"
+
+
 def of_message(position: str, message: Message, item: Quarantined) -> Held:
     """One object or payload; its identity is its place in the spool, so that reading again holds nothing twice."""
     return Held(

@@ -16,13 +16,15 @@ from domain import wire
 from domain.clock import SystemClock
 from domain.errors import UnavailableError
 from domain.readings import Reading
+from domain.store.ingest import Held
 from domain.telemetry.port import LineStore, RefusedPoint, Telemetry
 from gateway.core.library import Lines
 from gateway.core.programs import channels_of
+from gateway.ingest import quarantine
 from gateway.ingest.decode import Decoder
 from gateway.ingest.guard import Guard
 from gateway.ingest.spool import READ_BYTES, Checkpoint, Spool, body_at
-from gateway.messages import Message, Unit
+from gateway.messages import Message, Quarantined, Reason, Unit
 from gateway.samples import AHEAD_MS, CHANNELS, OLDEST_MS
 
 DELAYS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
@@ -59,10 +61,14 @@ class Writer:
         on_refused: Callable[[RefusedPoint], None],
         now_ms: Callable[[], int],
         guard: Guard,
+        on_held: Callable[[list[Held]], None],
         *,
         compiled: bool = False,
     ) -> None:
-        """``compiled``: the lines of ordinary samples are made by the compiled core, where the store takes lines."""
+        """``on_held`` keeps what this reader does not understand yet; the rules may, as they began at another place.
+
+        ``compiled``: the lines of ordinary samples are made by the compiled core, where the store takes lines.
+        """
         self.position = min(checkpoint.load(), spool.end)
         self.stored = 0
         self.writes: Counter[str] = Counter()
@@ -73,7 +79,8 @@ class Writer:
         self._saved_at = self._time()
         self._now_ms, self._guard = now_ms, guard
         self._spool, self._decoder, self._telemetry = spool, decoder, telemetry
-        self._checkpoint, self._on_refused = checkpoint, on_refused
+        self._checkpoint, self._on_refused, self._on_held = checkpoint, on_refused, on_held
+        self._held: list[Held] = []
         self._lines: Lines | None = None
         if compiled and isinstance(telemetry, LineStore):
             self._store = telemetry
@@ -82,6 +89,7 @@ class Writer:
 
     def step(self, max_bytes: int = READ_BYTES) -> bool:
         """Store one chunk; False where there was none. Raises UnavailableError: the same chunk is next then."""
+        self._held.clear()
         if self._lines is not None and not self._guard.careful(self.position):
             begin, buffer = self._spool.read_raw(self.position, max_bytes)
             if buffer and self._store_ordinary(self._lines, begin, buffer):
@@ -90,11 +98,12 @@ class Writer:
         if chunk.records:
             messages = []
             readings = []
-            for _, record in self._guard.through(chunk, self._leave_out):
+            for position, record in self._guard.through(chunk, self._leave_out):
                 messages.append(message := Message.unpack(record))
-                readings += [one for one in self._decoder.decode(message) if isinstance(one, Reading)]
+                readings += self._read(position, message)
             self._guard.leave(chunk.end)
             self._write(readings)
+            self._hold()
             self.stored += len(readings)
             self.delays.add(Counter([message.recv_ms for message in messages]).items(), self._now_ms())
         moved, self.position = chunk.end > self.position, max(self.position, chunk.end)
@@ -107,12 +116,7 @@ class Writer:
             self._introduce(lines)
         self._guard.enter(begin + len(buffer))
         written = lines.take(buffer)
-        readings = [
-            one
-            for at in written.odd
-            for one in self._decoder.decode(Message.unpack(body_at(buffer, at)))
-            if isinstance(one, Reading)
-        ]
+        readings = [one for at in written.odd for one in self._read(begin + at, Message.unpack(body_at(buffer, at)))]
         self._guard.leave(begin + len(buffer))
         if not written.consumed:
             return False
@@ -124,6 +128,7 @@ class Writer:
                 self.writes["retry"] += 1
                 raise
         self._write(readings)
+        self._hold()
         self.stored += written.samples + len(readings)
         self.delays.add(written.received, self._now_ms())
         self.position = begin + written.consumed
@@ -157,6 +162,22 @@ class Writer:
     def checkpoint_age_s(self) -> float:
         """How long ago the checkpoint was last brought to what is stored, or found there."""
         return self._time() - self._saved_at
+
+    def _read(self, position: int, message: Message) -> list[Reading]:
+        """The readings of a message; detection holds what nobody understands, but for what depends on what was read before."""
+        said = self._decoder.decode(message)
+        self._held += [
+            quarantine.of_message(quarantine.place(self._spool.id, position), message, one)
+            for one in said
+            if isinstance(one, Quarantined) and one.reason is Reason.UNKNOWN_ALIAS
+        ]
+        return [one for one in said if isinstance(one, Reading)]
+
+    def _hold(self) -> None:
+        """Keep what waits. Raises UnavailableError: the same chunk is read again then."""
+        held, self._held = self._held, []
+        if held:
+            self._on_held(held)
 
     def _leave_out(self, position: int, record: bytes) -> None:
         """Detection puts it into quarantine."""

@@ -36,6 +36,7 @@ REASONS: Mapping[str, str] = {
     "wrong_type": _("A value of the wrong type"),
     "missing_ts": _("Without a time"),
     "not_finite": _("Not a finite number"),
+    "unknown_alias": _("Sparkplug alias without its birth"),
     "internal_error": _("Error inside brewair"),
     "unwritable": _("Refused by the telemetry store"),
     "damaged": _("Damaged on the gateway's disk"),

@@ -221,3 +221,17 @@ def test_the_documented_commands_make_every_secret_and_change_none_when_run_agai
     assert made["secrets/postgres_password"] in made["secrets/brewair.toml"]
     assert stat.S_IMODE((checkout / "secrets").stat().st_mode) == 0o700
     assert run() == made
+
+
+def test_what_is_not_encrypted_is_published_on_this_machine_only() -> None:
+    published = {name: [interpolated(one) for one in service.get("ports", ())] for name, service in services().items()}
+    assert published["mosquitto"]
+    assert all(one.startswith("127.0.0.1:") for ports in published.values() for one in ports), published
+
+
+def test_the_page_on_scaling_names_configuration_files_that_exist() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    rows = [line for line in page.partition("## Configuration files")[2].splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([\w./-]+/[\w.-]+)`", row)]
+    assert len(named) >= 6
+    assert [name for name in named if not any((ROOT / folder / name).exists() for folder in (".", "docs"))] == []

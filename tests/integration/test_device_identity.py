@@ -7,6 +7,7 @@ import json
 import queue
 import ssl
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cli.devices import ADMIN, GATEWAY
+from cli.dynsec import Role
 from domain import wire
+from gateway.adapters.sparkplug import SparkplugAdapter
+from gateway.messages import Message, Registry, Unit
 from tests.certificates import Authority
 from tests.guarded_broker import Connection, GuardedMosquitto, connect_answer, connected
 from tests.servers import ServerMissingError, do_without, free_port, wait_until
@@ -200,6 +204,24 @@ def test_another_s_commands_cannot_be_read(broker: GuardedMosquitto) -> None:
         gateway.publish(down("SM-2"), "for the thief")
         assert owner.next() == (down("SM-1"), "secret")
         assert thief.next() == (down("SM-2"), "for the thief")
+
+
+def test_the_gateway_may_ask_an_edge_node_for_its_birth_and_for_nothing_else(broker: GuardedMosquitto) -> None:
+    edge = Role("edge.1", write=("spBv1.0/canteen/+/edge-1/#",), read=("spBv1.0/canteen/NCMD/edge-1",))
+    with broker.control() as control:
+        control.save_role(edge)
+        control.do("createClient", username="edge.1", password="p", roles=[{"rolename": edge.name}])
+    broker.passwords["edge.1"] = "p"
+    adapter = SparkplugAdapter()
+    bound = Registry.of([Unit("SM-1", "soymilk", "", convention="sparkplug", topic="canteen/edge-1/pot")])
+    adapter.decode(Message("spBv1.0/canteen/NDATA/edge-1", b"", 0), bound, Counter())
+    (request,) = adapter.requests()
+    with connected(broker, GATEWAY, "gw-7") as gateway, connected(broker, "edge.1", "edge-1") as node:
+        node.subscribe(request.topic)
+        gateway.publish("spBv1.0/canteen/DDATA/edge-1/pot", "forged")
+        gateway.client.publish(request.topic, request.payload, qos=1)
+        topic, said = node.next()
+        assert (topic, "Node Control/Rebirth" in said) == (request.topic, True)
 
 
 def test_a_stolen_client_id_is_refused_and_the_owner_keeps_its_session(broker: GuardedMosquitto) -> None:

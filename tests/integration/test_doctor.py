@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from cli.devices import GATEWAY
+from cli.devices import GATEWAY, gateway_role
 from cli.dynsec import Role
 from cli.main import main
-from domain import wire
 from domain.store.schema import NEWEST, upgrade
 from domain.store.session import open_engine
 from domain.telemetry.influx import InfluxTelemetry
@@ -65,7 +64,7 @@ def guarded_broker() -> Iterator[GuardedMosquitto]:
     except ServerMissingError as error:
         do_without("mosquitto", error)
     with server:
-        listener = Role("listener", read=(wire.UP_FILTER,))
+        listener = Role("listener", read=tuple(one for one in gateway_role().read if not one.startswith("$SYS")))
         with server.control() as control:
             control.save_role(listener)
             roles = [{"rolename": listener.name}]
@@ -283,3 +282,20 @@ def test_what_was_given_up_is_not_forgotten(doctor: Doctor, tmp_path: Path) -> N
     status, checks = doctor()
     assert status == 0
     assert "1 messages of 1 machines" in checks["backlog of the spool"].found
+
+
+def test_a_broker_that_hides_foreign_machines(doctor: Doctor, guarded_broker: GuardedMosquitto) -> None:
+    whole = gateway_role()
+    hidden = tuple(one for one in whole.read if not one.startswith("zigbee2mqtt/"))
+    with guarded_broker.control() as control:
+        control.save_role(replace(whole, read=hidden))
+        try:
+            status, checks = doctor()
+            doctor.given["BREWAIR_SHARDS"] = "1-15"
+            native_only, _ = doctor()
+        finally:
+            control.save_role(whole)
+    assert (status, red(checks)) == (1, {"rights at the broker"})
+    assert "zigbee2mqtt/+" in checks["rights at the broker"].found
+    assert "tele/" not in checks["rights at the broker"].found
+    assert native_only == 0, "shard 0 hears foreign machines, and no other does"

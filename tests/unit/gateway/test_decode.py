@@ -365,3 +365,27 @@ def test_a_message_survives_its_record(topic: str, payload: bytes, recv_ms: int,
     topic = topic.encode("utf-8", "ignore").decode()
     message = Message(topic, payload, recv_ms, retained)
     assert Message.unpack(message.pack()) == message
+
+
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        pytest.param(wire.up("soymilk", "SM-1", "telemetry"), '{{"ts":{now},"k{n}":1}}', id="native"),
+        pytest.param("tele/kitchen/SENSOR", '{{"Time":"2026-11-23T08:00:00","k{n}":1}}', id="tasmota"),
+        pytest.param("miot/a/b", '[{{"siid":{n},"piid":1,"code":0,"value":1}}]', id="foreign table"),
+    ],
+)
+def test_keys_that_machines_choose_do_not_fill_the_memory(topic: str, body: str) -> None:
+    bound = Registry.of(
+        [
+            Unit("SM-1", "soymilk", "SMM-60"),
+            Unit("T-1", "soymilk", "", convention="tasmota", topic="kitchen"),
+            Unit("M-1", "soymilk", "", convention="miot", topic="a/b"),
+        ]
+    )
+    decoder = Decoder(ADAPTERS.values(), bound, known_only=True)
+    for n in range(1500):
+        decoder.decode(Message(topic, body.format(now=NOW, n=n + 100).encode(), NOW))
+    assert decoder.strangers.total() == 1500
+    assert len(decoder.strangers) == 1001
+    assert decoder.strangers["?"] == 500

@@ -127,7 +127,7 @@ def test_received_and_acknowledged_are_counted_by_the_receiving_thread(
     def receive(_timeout_s: float) -> Batch:
         if batches:
             return batches.pop()
-        gateway._stop.set()
+        gateway._ending.set()
         return Batch()
 
     monkeypatch.setattr(gateway.receiver, "receive", receive)
@@ -188,17 +188,25 @@ RULES = [
     for group in yaml.safe_load((DASHBOARDS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 ]
-EXPRESSION = re.compile(r"(?:(increase)\()?(\w+)(?:\{(\w+)=\"(\w+)\"\})?(?:\[\w+\]\))?(?: / (\w+))? (>|<|==) ([\d.]+)")
+EXPRESSION = re.compile(
+    r"(?:(increase)\()?(\w+)(?:\{(\w+)(!?=)\"(\w+)\"\})?(?:\[\w+\]\))?(?: / (\w+))? (>|<|==) ([\d.]+)(?: and (\w+) > 0)?"
+)
 
 
 def fires(rule: dict[str, str], before: Scrape, now: Scrape) -> bool:
     """Whether the rule's expression holds at ``now``; ``increase`` is what was added since ``before``."""
     match = EXPRESSION.fullmatch(rule["expr"])
     assert match, f"{rule['alert']}: not of a form that this test can evaluate"
-    increase, name, label, wanted, share, relation, limit = match.groups()
+    increase, name, label, how, wanted, share, relation, limit, besides = match.groups()
+    if besides and now[besides, ()] <= 0:
+        return False
 
     def look(found: Scrape) -> list[float]:
-        return [v for (n, labels), v in found.items() if n == name and (not label or (label, wanted) in labels)]
+        return [
+            v
+            for (n, labels), v in found.items()
+            if n == name and (not label or ((label, wanted) in labels) == (how == "="))
+        ]
 
     assert look(now), f"{rule['alert']}: no sample {name}"
     grown = [b - a for a, b in zip(look(before), look(now), strict=True)] if increase else look(now)
@@ -235,7 +243,13 @@ BREAKS: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {
     "BrewairDeviceClockAhead": {("brewair_device_clocks_ahead", ()): 1},
     "BrewairReconnecting": {("brewair_broker_connections_total", ()): 6},
 }
-WELL: Scrape = {("brewair_connected", ()): 1}
+WELL: Scrape = {("brewair_connected", ()): 1, ("brewair_shards", ()): 16}
+STRANGERS = ("brewair_quarantined_total", (("reason", "unknown_serial"),))
+HARMLESS: dict[str, tuple[Scrape, Scrape]] = {
+    "a standby": ({}, {("brewair_connected", ()): 0, ("brewair_shards", ()): 0}),
+    "strangers": ({STRANGERS: 0}, {STRANGERS: 5000}),
+}
+"""What is no trouble, before and after."""
 
 
 def test_each_alert_fires_on_its_own_trouble_and_on_no_other(gateway: Gateway) -> None:
@@ -246,6 +260,13 @@ def test_each_alert_fires_on_its_own_trouble_and_on_no_other(gateway: Gateway) -
         assert broken.keys() <= healthy.keys(), alert
         fired = [rule["alert"] for rule in RULES if fires(rule, healthy, healthy | broken)]
         assert fired == [alert]
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_no_alert_fires_on_what_is_no_trouble(gateway: Gateway, what: str) -> None:
+    healthy = scrape(gateway) | WELL
+    before, after = HARMLESS[what]
+    assert [rule["alert"] for rule in RULES if fires(rule, healthy | before, healthy | after)] == []
 
 
 def test_the_classes_of_the_delay_rise() -> None:

@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
+from domain.clock import from_ms
+from domain.errors import UnavailableError
 from domain.readings import Reading
+from domain.store import ingest as store
 from domain.store.tables import QuarantineRow
 from gateway.adapters import memory
 from gateway.adapters.memory import Bindings, Overlay
-from gateway.adapters.port import Command
+from gateway.adapters.port import Asking, Command
 from gateway.adapters.registry import ADAPTERS
 from gateway.ingest.decode import Decoder
 from gateway.messages import Decoded, Message, Quarantined, Reason, Registry, Unusable
@@ -119,6 +122,10 @@ def test_a_gateway_may_write_what_its_adapters_publish(convention: str) -> None:
         if (publication := adapter.command(bound, Command("1", name, {"interval_s": 10, "ttl_s": 60}, NOW))) is not None
         and (convention != "tasmota" or bound.topic == topic)
     ]
+    if isinstance(adapter, Asking):
+        edge = Registry.of([unit("M-1", "soymilk", convention, topic)])
+        adapter.decode(Message(ADAPTERS.lines[convention].topic, payload(1), NOW), edge, Counter())
+        published += [request.topic for request in adapter.requests()]
     assert all(any(topic_matches_sub(allowed, said) for allowed in adapter.commands) for said in published)
     assert bool(published) == bool(adapter.commands)
 
@@ -239,3 +246,107 @@ def test_two_cursors_and_a_crash_store_what_was_said_under_the_bound_serial(tmp_
         (T0 + 60_000, {"power_w": 1800.0, "voltage_v": 230.0}),
     ]
     assert plant.count(QuarantineRow) == 0
+
+
+class EdgeNode:
+    """A Sparkplug edge node in front of ``plant``'s machine SP-1, which says power by alias."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant, self._seq = plant, 0
+        register(plant.sessions, "SP-1", binding_convention="sparkplug", binding_topic="canteen/edge-1/kitchen")
+        plant.pipeline.refresh_registry()
+
+    def birth(self, at_s: int) -> None:
+        self._seq = 0
+        self._say("NBIRTH/edge-1", at_s, metric("bdSeq", 0))
+        self._say("DBIRTH/edge-1/kitchen", at_s, metric("a/power_w", 5.0, alias=1))
+
+    def data(self, at_s: int, watts: float) -> None:
+        self._say("DDATA/edge-1/kitchen", at_s, metric(value=watts, alias=1))
+
+    def _say(self, where: str, at_s: int, *told: dict[str, Any]) -> None:
+        ts = T0 + at_s * 1000
+        self.plant.pipeline.ingest([(f"spBv1.0/canteen/{where}", payload(self._seq, *told, timestamp=ts), ts)])
+        self._seq += 1
+
+    def asked(self) -> int:
+        return [topic for topic, _ in self.plant.published].count("spBv1.0/canteen/NCMD/edge-1")
+
+    def stored(self) -> dict[int, float]:
+        self.plant.pipeline.drain()
+        rows = self.plant.telemetry.range("SP-1", "soymilk", T0, T0 + 10_000_000, ("power_w",))
+        return {(row.ts - T0) // 1000: row.values["power_w"] for row in rows}  # type: ignore[misc]
+
+
+def replay(plant: Plant, at_s: int) -> None:
+    """As an operator does."""
+    with plant.sessions.command() as session:
+        rows = store.quarantine(session, reason="unknown_alias")
+        store.settle(session, [row.id for row in rows], store.REPLAY, from_ms(T0 + at_s * 1000))
+    plant.tick(at_s)
+
+
+def test_aliases_of_before_a_restart_are_held_asked_for_and_stored_in_the_end(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    edge = EdgeNode(plant)
+    edge.birth(0)
+    edge.data(10, 10.0)
+    plant.tick(11)
+    assert edge.stored() == {0: 5.0, 10: 10.0}
+    assert edge.asked() == 0
+    plant.pipeline.detection.flush(plant.clock.now(), snapshot=True)
+    plant.crash()
+    for at_s in range(20, 60, 10):
+        edge.data(at_s, float(at_s))
+        plant.tick(at_s + 1)
+    assert edge.stored() == {0: 5.0, 10: 10.0}
+    assert [row.reason for row in plant.held()] == ["unknown_alias"] * 4
+    assert edge.asked() == 2, "at 21 s and at 51 s"
+    edge.birth(60)
+    replay(plant, 61)
+    assert edge.stored() == {0: 5.0, **{at_s: float(at_s) for at_s in range(10, 60, 10)}, 60: 5.0}
+    plant.tick(100)
+    assert edge.asked() == 2
+
+
+def test_what_the_store_alone_has_no_birth_of_is_held_too(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    edge = EdgeNode(plant)
+    edge.birth(0)
+    plant.pipeline.drain()
+    plant.crash()  # the rules begin before the birth again, the store behind it
+    edge.data(10, 10.0)
+    plant.tick(11)
+    assert plant.held() == []
+    assert edge.stored() == {0: 5.0}
+    (held,) = plant.held()
+    assert held.reason == "unknown_alias"
+    plant.tick(12)
+    assert edge.asked() == 1
+    edge.birth(20)
+    edge.stored()
+    replay(plant, 21)
+    assert edge.stored() == {0: 5.0, 10: 10.0, 20: 5.0}
+
+
+def test_nothing_is_asked_while_the_broker_is_away_or_of_what_is_long_past(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    edge = EdgeNode(plant)
+    said, away = plant.publish, True
+
+    def publish(topic: str, body: bytes) -> None:
+        if away:
+            raise UnavailableError("away")
+        said(topic, body)
+
+    plant.publish = publish
+    edge.data(0, 1.0)
+    plant.tick(1)
+    away = False
+    assert edge.asked() == 0
+    plant.tick(2)
+    assert edge.asked() == 1
+    edge.data(3, 1.0)
+    plant.pipeline.accept([Message("spBv1.0/canteen/NDATA/edge-1", payload(9), T0)])
+    plant.tick(300)
+    assert edge.asked() == 1, "both readers are behind; a birth may be among what they have still to read"

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.messages import Status
+from domain.readings import Reading
+from gateway.adapters.sparkplug_payload import Payload
+from gateway.messages import Quarantined, Status
 from tests.unit.gateway.adapters.bound import NOW, Bound, unit
-from tests.unit.gateway.adapters.spb import DOUBLE, INT32, INT64, metric, payload
+from tests.unit.gateway.adapters.spb import BOOLEAN, DOUBLE, INT32, INT64, metric, payload
 
 N, D = "spBv1.0/canteen/{}/edge", "spBv1.0/canteen/{}/edge/pot"
 FOUND = bytes.fromhex(
@@ -50,11 +52,72 @@ def test_data_say_by_alias_what_has_changed(soy: Bound) -> None:
     assert soy.values(D.format("DDATA"), taken_back, NOW + 2000) == {"power_w": 9000.0}
 
 
-def test_without_a_birth_an_alias_means_nothing(soy: Bound) -> None:
-    unborn = payload(7, metric(value=9000.0, alias=1), metric("temp_c", 20.0), timestamp=NOW)
-    assert soy.values(D.format("DDATA"), unborn) == {"temp_c": 20.0}
-    assert soy.unknown == {"alias 1": 1}
-    assert soy.all(D.format("DDATA"), payload(8, metric(value=1.0), timestamp=NOW)) == []
+def asked(bound: Bound) -> list[str]:
+    """Topics on which births are asked for."""
+    return [one.topic for one in bound.decoder.requests()]
+
+
+def test_what_was_said_by_an_unknown_alias_is_held_and_understood_after_the_birth(soy: Bound) -> None:
+    unborn = payload(7, metric(value=9000.0, alias=1), metric("temp_c", 20.0), metric(value=5, alias=9), timestamp=NOW)
+    reading, held = soy.all(D.format("DDATA"), unborn)
+    assert dict(reading.values) == {"temp_c": 20.0}
+    assert isinstance(held, Quarantined)
+    assert (held.reason, held.serial, "2 metrics" in held.explanation) == ("unknown_alias", "SM-1", True)
+    assert soy.unknown == {}
+    assert soy.all(D.format("DDATA"), payload(8, metric(value=1.0), timestamp=NOW)) == [], "neither name nor alias"
+    born(soy, POWER, VOLTAGE)
+    again, still = soy.all(D.format("DDATA"), held.raw)
+    assert isinstance(again, Reading)
+    assert (again.ts, again.values["power_w"]) == (NOW, 9000.0)
+    assert isinstance(still, Quarantined)
+    later = soy.reading(D.format("DDATA"), payload(2, metric(value=3.0, alias=1), timestamp=NOW + 1000), NOW + 1000)
+    assert later.values["voltage_v"] == 380.0, "what is replayed has no place in the session and makes no hole in it"
+    assert asked(soy) == [N.format("NCMD")], "of alias 9"
+
+
+def test_what_is_held_says_when_it_came_where_it_does_not_say_when_it_was(soy: Bound) -> None:
+    (held,) = soy.all(D.format("DDATA"), payload(7, metric(value=1.0, alias=1)), NOW + 5)
+    assert isinstance(held, Quarantined)
+    assert Payload.FromString(held.raw).timestamp == NOW + 5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        pytest.param([(D, "DDATA", payload(2, metric(value=1.0, alias=9), timestamp=NOW))], id="alias"),
+        pytest.param([(D, "DDATA", payload(4, metric(value=1.0, alias=1), timestamp=NOW))], id="hole"),
+        pytest.param([(N, "NDATA", payload(4, metric("load", 1.0), timestamp=NOW))], id="hole in the node"),
+        pytest.param(
+            [(N, "NDEATH", payload(None)), (D, "DDATA", payload(2, metric("pf", 1.0), timestamp=NOW))], id="no birth"
+        ),
+    ],
+)
+def test_a_birth_is_asked_for_until_it_comes(soy: Bound, lacking: list[tuple[str, str, bytes]]) -> None:
+    assert asked(soy) == []
+    born(soy, POWER, VOLTAGE)
+    assert soy.all(D.format("DDATA"), payload(2, metric(value=1.0, alias=1), timestamp=NOW))
+    assert asked(soy) == []
+    born(soy, POWER, VOLTAGE)
+    for where, kind, body in lacking:
+        assert asked(soy) == []
+        soy.all(where.format(kind), body)
+    (request,) = soy.decoder.requests()
+    assert request.topic == "spBv1.0/canteen/NCMD/edge"
+    command: Any = Payload.FromString(request.payload)
+    (told,) = command.metrics
+    assert (command.timestamp, told.name, told.boolean_value) == (NOW, "Node Control/Rebirth", True)
+    assert told.datatype == BOOLEAN == 11
+    assert asked(soy) == ["spBv1.0/canteen/NCMD/edge"], "as long as there is none"
+    born(soy, POWER, VOLTAGE, bd_seq=1)
+    assert asked(soy) == []
+
+
+def test_the_dead_and_strangers_are_not_asked(soy: Bound) -> None:
+    soy.all(D.format("DDATA"), payload(7, metric("pf", 1.0), timestamp=NOW))
+    soy.all("spBv1.0/canteen/NDATA/other", payload(7, metric("pf", 1.0), timestamp=NOW))
+    assert asked(soy) == [N.format("NCMD")]
+    soy.all(N.format("NDEATH"), payload(None))
+    assert asked(soy) == []
 
 
 def test_a_new_birth_gives_aliases_a_new_meaning(soy: Bound) -> None:
@@ -123,7 +186,9 @@ def test_deaths(soy: Bound) -> None:
     assert soy.values(D.format("DDATA"), data) == {"voltage_v": 1.0}
     assert soy.one(D.format("DDEATH"), payload(3, timestamp=NOW)) == Status("SM-1", False, NOW)
     unborn = payload(4, metric("pf", 1.0), metric(value=1.0, alias=1), timestamp=NOW)
-    assert soy.values(D.format("DDATA"), unborn) == {"pf": 1.0}, "aliases end with the session"
+    reading, held = soy.all(D.format("DDATA"), unborn)
+    assert dict(reading.values) == {"pf": 1.0}, "aliases end with the session"
+    assert held.reason == "unknown_alias"
 
 
 def test_a_node_may_be_a_machine_itself() -> None:
