@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import socket
 import threading
@@ -39,7 +40,8 @@ Script = Callable[[list[bytes]], Answer | None]
 
 
 class FakeInflux:
-    """Every write is noted: its lines in ``writes``, when it came (monotonic seconds) in ``times``, its token in ``tokens``.
+    """Every write is noted: its lines in ``writes``, when it came (monotonic seconds) in ``times``, its token in
+    ``tokens``, how its body was compressed in ``encodings``.
 
     Without ``script`` a write is accepted: by the real server where there is one. The next ``cut_bodies`` writes are
     reset when half of them has been read.
@@ -51,6 +53,7 @@ class FakeInflux:
         self.writes: list[list[bytes]] = []
         self.times: list[float] = []
         self.tokens: list[str] = []
+        self.encodings: list[str] = []
         self.cut_bodies = 0
         fake = self
 
@@ -89,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         body = self.rfile.read(size)
-        lines = body.split(b"\n")
+        influx.encodings.append(self.headers.get("Content-Encoding", "identity"))
+        lines = (gzip.decompress(body) if influx.encodings[-1] == "gzip" else body).split(b"\n")
         influx.times.append(time.monotonic())
         influx.writes.append(lines)
         influx.tokens.append(self.headers["Authorization"])

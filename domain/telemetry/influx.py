@@ -18,9 +18,10 @@ from urllib.parse import unquote, urlencode, urlsplit
 import structlog
 import urllib3
 from influxdb_client import BucketRetentionRules, InfluxDBClient, TaskCreateRequest, TaskUpdateRequest
-from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
+from influxdb_client.service.write_service import WriteService
+from isal import igzip
 
 from domain.clock import SystemClock, from_ms, to_ms
 from domain.errors import BrewairError, UnavailableError
@@ -32,6 +33,9 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 TIMEOUT_MS = 10_000
+FASTEST = 1
+"""Level of compression: InfluxDB far away is sent a fourteenth of the bytes for 0.14 us a line, where zlib takes 0.64, and 2.8
+at the level that influxdb-client asks for."""
 RETRY_S = 1.0
 MAX_RETRY_AFTER_S = 600.0
 REFUSED_US_S = 30.0
@@ -249,8 +253,13 @@ class InfluxTelemetry:
         """Write ``lines``; give back what still has to be written (nothing when all is done)."""
         try:
             self._ask(
-                lambda client: client.write_api(write_options=SYNCHRONOUS).write(
-                    bucket=self._bucket, org=self._org, record=lines, write_precision=WritePrecision.MS
+                lambda client: WriteService(client.api_client).post_write(
+                    self._org,
+                    self._bucket,
+                    igzip.compress(lines, FASTEST) if self._compress else lines,
+                    precision=WritePrecision.MS,
+                    content_encoding="gzip" if self._compress else "identity",
+                    content_type="text/plain; charset=utf-8",
                 )
             )
         except _NotWritten as refusal:
@@ -389,9 +398,7 @@ class InfluxTelemetry:
 
     def _connected(self) -> InfluxDBClient:
         if self._client is None:
-            self._client = InfluxDBClient(
-                self._base, token=self._token(), org=self._org, timeout=TIMEOUT_MS, enable_gzip=self._compress
-            )
+            self._client = InfluxDBClient(self._base, token=self._token(), org=self._org, timeout=TIMEOUT_MS)
         return self._client
 
     def _forget_client(self) -> None:

@@ -31,7 +31,17 @@ def influx_store(request: pytest.FixtureRequest, tmp_path: Path) -> Telemetry:
     return InfluxTelemetry(f"influxdb+{server.url}/{server.org}/{bucket}", lambda: server.token)
 
 
-@pytest.fixture(params=[sqlite_store, pytest.param(influx_store, marks=pytest.mark.integration)])
+def influx_store_far_away(request: pytest.FixtureRequest, tmp_path: Path) -> Telemetry:
+    """To an address that is not known to be of this machine bodies go compressed."""
+    server: InfluxDB = request.getfixturevalue("influxdb")
+    url = server.url.replace("127.0.0.1", "127.1")
+    return InfluxTelemetry(f"influxdb+{url}/{server.org}/contract-{secrets.token_hex(4)}", lambda: server.token)
+
+
+INFLUX = [pytest.param(one, marks=pytest.mark.integration) for one in (influx_store, influx_store_far_away)]
+
+
+@pytest.fixture(params=[sqlite_store, *INFLUX])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Telemetry]:
     make: Callable[[pytest.FixtureRequest, Path], Telemetry] = request.param
     telemetry = make(request, tmp_path)

@@ -61,6 +61,15 @@ def test_one_request_of_plain_lines_for_a_batch(fake: FakeInflux) -> None:
     assert fake.tokens == ["Token first"]
 
 
+def test_what_goes_to_another_machine_is_compressed(fake: FakeInflux) -> None:
+    Store(fake).write(readings(100))
+    far = InfluxTelemetry(f"influxdb+{fake.url.replace('127.0.0.1', '127.1')}/org/bucket", lambda: "first")
+    far.write(readings(100))
+    far.close()
+    assert fake.encodings == ["identity", "gzip"]
+    assert fake.writes[0] == fake.writes[1]
+
+
 def test_400_that_quotes_the_bad_line_costs_one_more_request(fake: FakeInflux) -> None:
     batch = readings(5000)
     bad = line_of(batch[1234])
