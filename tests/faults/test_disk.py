@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,9 +9,8 @@ import pytest
 from gateway.ingest.spool import pack, scan
 from tests.faults.conftest import Open
 from tests.faults.place import FULL, SERIALS
-from tests.faults.test_process import needs_strace
 from tests.integration.gateway_fleet import stored
-from tests.servers import wait_until
+from tests.servers import needs_strace, small_disk, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -24,19 +20,9 @@ MESSAGES, FILLER = (250 if FULL else 90), "x" * 50_000
 SLOW_US = 500_000
 
 
-def small_disk(folder: Path) -> tuple[str, ...]:
-    """A wrapper that gives a program a small disk of its own at ``folder``; skips where that is not allowed."""
-    wrapper = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={DISK} tmpfs "{folder}" && exec "$@"', "sh")
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("only root can mount a small disk")
-    if subprocess.run([*wrapper, "true"], capture_output=True, check=False, timeout=30).returncode:
-        pytest.skip("no disk may be mounted here")
-    return wrapper
-
-
 def test_fault_12_a_full_disk_stops_the_acknowledging_and_heals_by_itself(open_place: Open, tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
-    place = open_place(wrapper=small_disk(tmp_path / "spool"), BREWAIR_SPOOL_DIR=str(tmp_path / "spool"))
+    place = open_place(wrapper=small_disk(tmp_path / "spool", DISK), BREWAIR_SPOOL_DIR=str(tmp_path / "spool"))
     place.influxdb.kill()
     fleet = place.fleet(filler=FILLER)
     fleet.publish(MESSAGES, rate=1000)
@@ -101,7 +87,8 @@ def test_fault_14_a_torn_and_flipped_spool_loses_only_what_is_damaged(open_place
     place.gateway.start()
     place.gateway.wait_connected()
     # One connection publishes in order, so the records are the samples in order.
-    place.prove(may_miss={samples[middle], samples[-1]})
+    damaged = {samples[middle], samples[-1]}
+    place.prove(may_miss=damaged, unheard=damaged)
     assert fleet.sent - stored(place.influxdb, place.bucket).keys() == {samples[middle], samples[-1]}
     assert place.figures()["brewair_spool_torn_tails_total"] == 1
     assert place.figures()["brewair_spool_damaged_places_total"] == 1

@@ -138,7 +138,7 @@ def test_fault_10_422_is_not_repeated_and_the_rest_is_written(place: Place, fron
     retention(place.influxdb, place.bucket, days=8)
     place.publishers[0].sample("K-4", old, 1002, power_w=1.0)
     fleet.publish(40)
-    place.prove(may_miss={("K-3", fleet.start_ms - 5000), ("K-4", old)}, in_order=False)
+    place.prove(may_miss={("K-3", fleet.start_ms - 5000), ("K-4", old)})
     wait_until(lambda: place.held() == {"unwritable": 2}, timeout_s=30, what="both in quarantine")
     with place.sessions.read() as session:
         why = " ".join(session.scalars(select(QuarantineRow.explanation)))

@@ -96,7 +96,7 @@ def test_fault_18_late_and_shuffled_samples_are_stored_and_judge_nothing(place: 
             for serial in SERIALS:
                 ts = healthy.start_ms + number * 5000
                 healthy.publisher.sample(serial, ts, number, power_w=6.0, voltage_v=380.0)
-    place.prove(tickets=(), in_order=False)
+    place.prove(tickets=())
 
 
 def test_fault_23_more_than_it_can_carry_waits_and_takes_no_memory(place: Place) -> None:

@@ -77,7 +77,7 @@ def test_fault_05_a_broker_that_is_killed_loses_only_its_own(place: Place) -> No
     taken_in = {(serial, ts) for serial, samples in place.in_spool().items() for _, ts in samples}
     lost = fleet.publisher.acked - taken_in
     print(f"the broker acknowledged {len(fleet.publisher.acked)} and lost {len(lost)} of them when it was killed")
-    place.prove(may_miss=lost)
+    place.prove(may_miss=lost, unheard=lost)
     assert taken_in <= stored(place.influxdb, place.bucket).keys(), "the gateway lost what it had acknowledged"
 
 

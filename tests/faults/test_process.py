@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -14,18 +13,13 @@ from gateway.ingest.spool import READ_BYTES
 from tests.faults.conftest import Open
 from tests.faults.place import FULL, SERIALS, Place
 from tests.integration.gateway_fleet import GatewayProcess
-from tests.servers import wait_until
+from tests.servers import needs_strace, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 KILLS = 50 if FULL else 12
 MOMENTS = ("fdatasync", "sendto", "rename")
 """Killed when it enters one: before a record is durable, before PUBACK or a write leaves, between 204 and checkpoint."""
-
-
-def needs_strace() -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not on this machine (Debian package strace)")
 
 
 def test_fault_02_killed_anywhere_it_loses_and_doubles_nothing(place: Place) -> None:
@@ -96,7 +90,7 @@ def test_fault_24_a_second_gateway_of_one_name_stands_by_takes_over_and_doubles_
         place.wait_stored(fleet.sent)
         assert not any(one.said("client_id_taken_over") for one in (place.gateway, second))
         second.stop()
-        place.prove(running=False)
+        place.prove()
 
 
 def test_fault_24_two_gateways_of_one_name_and_two_databases_are_an_alarm(place: Place, tmp_path: Path) -> None:
@@ -151,7 +145,7 @@ def test_fault_24_a_shard_moves_to_another_gateway_while_machines_publish(open_p
             fleet.publish(20)
             fleet.publisher.flush()
             place.wait_stored(fleet.sent)
-            place.prove(running=False)
+            place.prove()
             assert not moved.said("client_id_taken_over")
 
 

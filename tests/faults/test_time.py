@@ -69,7 +69,7 @@ def test_fault_19_a_step_of_the_wall_clock_opens_and_closes_nothing(
             for fleet in (ill, well):
                 fleet.publish(5, rate=1000)
             ticks.wait(3)
-        place.prove(tickets=ill.serials, running=False)
+        place.prove(tickets=ill.serials)
     with place.sessions.read() as session:
         assert list(session.scalars(select(FindingRow.rule))) == ["R26"], "nobody was silent"
 
