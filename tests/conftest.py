@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.summary import pytest_terminal_summary  # noqa: F401 - a hook of pytest
+from tests.faults.summary import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 - hooks of pytest
 from tests.servers import (
     SERVERS,
     InfluxDB,

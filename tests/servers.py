@@ -34,7 +34,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from psycopg import sql
 
 HOST = "127.0.0.1"
-SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats", "core")
+SERVERS = ("mosquitto", "influxdb", "postgresql", "chromium", "nats", "core", "strace", "small-disk")
+"""What BREWAIR_REQUIRE may name: servers, and other things that not every machine has."""
 
 T = TypeVar("T")
 
@@ -57,6 +58,28 @@ def do_without(name: str, error: ServerMissingError) -> NoReturn:
     if name in required_servers():
         pytest.fail(f"BREWAIR_REQUIRE names {name}, but: {error}", pytrace=False)
     pytest.skip(str(error))
+
+
+def needs_strace() -> None:
+    """Ends the asking test where there is no strace."""
+    try:
+        find_program("strace", package="Debian package strace")
+    except ServerMissingError as error:
+        do_without("strace", error)
+
+
+def small_disk(folder: Path, size: str) -> tuple[str, ...]:
+    """A wrapper that gives a program a disk of its own of ``size`` (as mount says it) at ``folder``; ends the asking test where
+    nobody may mount one: that takes root, or user namespaces."""
+    namespace = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
+    wrapper = (*namespace, "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs "{folder}" && exec "$@"', "sh")
+    try:
+        tried = subprocess.run([*wrapper, "true"], capture_output=True, text=True, check=False, timeout=30)
+    except OSError as error:
+        do_without("small-disk", ServerMissingError(f"no small disk: {error}"))
+    if tried.returncode:
+        do_without("small-disk", ServerMissingError(f"no small disk may be mounted here: {tried.stderr.strip()}"))
+    return wrapper
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "", every_s: float = 0.02) -> T:

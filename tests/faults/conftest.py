@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.faults.place import Place, build
+from tests.faults.place import FULL, Place, build
 from tests.servers import InfluxDB, Mosquitto
 
 Open = Callable[..., Place]
+
+
+FULL_S = 3600
+"""How long one fault may take at full length."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if FULL else ():
+        if "fault" in item.keywords and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(FULL_S))
 
 
 @pytest.fixture
@@ -36,10 +46,19 @@ def open_place(
         yield make
 
 
+VARIANTS = {
+    "native": {"BREWAIR_MQTT_RECEIVER": "native"},
+    "paho": {"BREWAIR_MQTT_RECEIVER": "paho"},
+    "python": {"BREWAIR_MQTT_RECEIVER": "native", "BREWAIR_GATEWAY_CORE": "python"},
+}
+every_variant = pytest.mark.parametrize("place", VARIANTS, indirect=True)
+"""For tests that are short: without the compiled core, too."""
+
+
 @pytest.fixture(params=["native", "paho"])
 def place(request: pytest.FixtureRequest, open_place: Open) -> Place:
     """A running gateway, once with each receiver."""
-    return open_place(BREWAIR_MQTT_RECEIVER=request.param)
+    return open_place(**VARIANTS[request.param])
 
 
 def _close(place: Place) -> None:

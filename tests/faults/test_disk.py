@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.ingest.spool import pack, scan
-from tests.faults.conftest import Open
+from tests.faults.conftest import VARIANTS, Open
 from tests.faults.place import FULL, SERIALS
-from tests.faults.test_process import needs_strace
 from tests.integration.gateway_fleet import stored
-from tests.servers import wait_until
+from tests.servers import needs_strace, small_disk, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -24,19 +21,9 @@ MESSAGES, FILLER = (250 if FULL else 90), "x" * 50_000
 SLOW_US = 500_000
 
 
-def small_disk(folder: Path) -> tuple[str, ...]:
-    """A wrapper that gives a program a small disk of its own at ``folder``; skips where that is not allowed."""
-    wrapper = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={DISK} tmpfs "{folder}" && exec "$@"', "sh")
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("only root can mount a small disk")
-    if subprocess.run([*wrapper, "true"], capture_output=True, check=False, timeout=30).returncode:
-        pytest.skip("no disk may be mounted here")
-    return wrapper
-
-
 def test_fault_12_a_full_disk_stops_the_acknowledging_and_heals_by_itself(open_place: Open, tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
-    place = open_place(wrapper=small_disk(tmp_path / "spool"), BREWAIR_SPOOL_DIR=str(tmp_path / "spool"))
+    place = open_place(wrapper=small_disk(tmp_path / "spool", DISK), BREWAIR_SPOOL_DIR=str(tmp_path / "spool"))
     place.influxdb.kill()
     fleet = place.fleet(filler=FILLER)
     fleet.publish(MESSAGES, rate=1000)
@@ -44,10 +31,13 @@ def test_fault_12_a_full_disk_stops_the_acknowledging_and_heals_by_itself(open_p
     wait_until(lambda: place.gateway.said("spool_unavailable") == 1, timeout_s=60, what="the disk to be full")
     acked = place.figures()["brewair_messages_acked_total"]
     assert acked < len(fleet.sent), "what is not on the disk is not acknowledged"
+    assert acked == place.figures()["brewair_messages_accepted_total"], "acknowledged is exactly what is on the disk"
     place.influxdb.start()
     place.prove(timeout_s=150)
     wait_until(lambda: place.gateway.said("spool_available") == 1, timeout_s=60, what="a word that it is over")
     assert fleet.publisher.acked == fleet.sent
+    for counter in ("brewair_spool_damaged_places_total", "brewair_spool_torn_tails_total"):
+        assert place.figures()[counter] == 0, "no segment is hurt"
     assert place.gateway.stop() == 0
 
 
@@ -66,20 +56,42 @@ def test_fault_13_fdatasync_fails(open_place: Open) -> None:
     assert fleet.publisher.acked == fleet.sent
 
 
-def test_fault_13_fdatasync_is_slow(open_place: Open) -> None:
+def test_fault_13_fdatasync_is_slow(open_place: Open, tmp_path: Path) -> None:
     needs_strace()
-    slow = ("strace", "-D", "-f", "-o", "/dev/null", "-e", f"inject=fdatasync:delay_exit={SLOW_US}")
+    slow = (
+        "strace",
+        "-D",
+        "-f",
+        "-o",
+        str(tmp_path / "trace"),
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        f"inject=fdatasync:delay_exit={SLOW_US}",
+    )
     place = open_place(wrapper=slow)
     fleet = place.fleet()
     fleet.publish(200, rate=400)
     place.prove()
+    seen = place.figures()
+    delay_s = seen["brewair_rx_to_stored_seconds_sum"] / seen["brewair_rx_to_stored_seconds_count"]
+    place.see(f"received to stored in {delay_s:.2f} s on average")
+    assert delay_s < 60 * SLOW_US / 1e6
+    trace = (place.folder / "trace").read_text(errors="replace")
+    batches = len(re.findall(r"fdatasync(\(\d+| resumed>)\) += 0", trace))
+    assert batches * 4 < len(fleet.sent), "many messages share one slow fdatasync"
+    place.see(f"{len(fleet.sent)} messages in {batches} batches")
     assert place.gateway.said("broker_connected") == 1, "it keeps its connection"
     assert fleet.publisher.acked == fleet.sent
 
 
-@pytest.mark.parametrize("torn", [1, 7, 12, 60, 10_000])
-def test_fault_14_a_torn_and_flipped_spool_loses_only_what_is_damaged(open_place: Open, torn: int) -> None:
-    place = open_place()
+@pytest.mark.parametrize(
+    ("torn", "variant"), [(1, "native"), (7, "paho"), (12, "python"), (60, "native"), (10_000, "native")]
+)
+def test_fault_14_a_torn_and_flipped_spool_loses_only_what_is_damaged(
+    open_place: Open, torn: int, variant: str
+) -> None:
+    place = open_place(**VARIANTS[variant])
     place.influxdb.kill()
     fleet = place.fleet()
     fleet.publish(50, rate=2000)
@@ -101,7 +113,8 @@ def test_fault_14_a_torn_and_flipped_spool_loses_only_what_is_damaged(open_place
     place.gateway.start()
     place.gateway.wait_connected()
     # One connection publishes in order, so the records are the samples in order.
-    place.prove(may_miss={samples[middle], samples[-1]})
+    damaged = {samples[middle], samples[-1]}
+    place.prove(may_miss=damaged, unheard=damaged)
     assert fleet.sent - stored(place.influxdb, place.bucket).keys() == {samples[middle], samples[-1]}
     assert place.figures()["brewair_spool_torn_tails_total"] == 1
     assert place.figures()["brewair_spool_damaged_places_total"] == 1

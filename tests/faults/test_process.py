@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ from gateway.ingest.spool import READ_BYTES
 from tests.faults.conftest import Open
 from tests.faults.place import FULL, SERIALS, Place
 from tests.integration.gateway_fleet import GatewayProcess
-from tests.servers import wait_until
+from tests.servers import needs_strace, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -23,22 +23,41 @@ MOMENTS = ("fdatasync", "sendto", "rename")
 """Killed when it enters one: before a record is durable, before PUBACK or a write leaves, between 204 and checkpoint."""
 
 
-def needs_strace() -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not on this machine (Debian package strace)")
-
-
 def test_fault_02_killed_anywhere_it_loses_and_doubles_nothing(place: Place) -> None:
     fleet, gateway = place.fleet(), place.gateway
+    back: list[float] = []
     for life in range(1, KILLS + 1):
         fleet.publish_until(lambda life=life: gateway.said("broker_connected") >= life)
         deadline = time.monotonic() + place.rng.uniform(0.0, 0.8)
         fleet.publish_until(lambda deadline=deadline: time.monotonic() >= deadline)
         gateway.kill()
+        began = time.monotonic()
         gateway.start()
+        fleet.publish_until(lambda: stored_since_start(place))
+        back.append(time.monotonic() - began)
+    place.see(
+        f"first write {statistics.median(back):.1f} s after the start, {max(back):.1f} s at most; 3 s on a machine at rest"
+    )
     fleet.publish(10)
     place.prove()
     assert fleet.publisher.acked == fleet.sent
+
+
+def stored_since_start(place: Place) -> bool:
+    """Whether this life of the gateway has written something."""
+    try:
+        return place.figures()["brewair_readings_stored_total"] > 0
+    except OSError:
+        return False
+
+
+def killed_in(trace: Path) -> str:
+    """The last call before the kill, by the trace of it; nothing while that is being written."""
+    lines = trace.read_text(errors="replace").splitlines()
+    if not any("killed by SIGKILL" in line for line in lines):
+        return ""
+    calls = [line.partition(" ")[2].strip() for line in lines if "(" in line and "+++" not in line]
+    return calls[-1][:60] if calls else "?"
 
 
 @pytest.mark.parametrize("call", MOMENTS)
@@ -49,8 +68,13 @@ def test_fault_02_killed_at_the_worst_moments_too(open_place: Open, call: str) -
     fleet.publish(10)
     for nth in (1, 2, 7):
         gateway.kill()
-        gateway.start("strace", "-D", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={nth}")
+        trace = place.folder / f"trace-{nth}"
+        options = ("-s", "8", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}")
+        gateway.start("strace", "-D", "-f", *options)
         fleet.publish_until(lambda: not gateway.running)
+        told = wait_until(lambda trace=trace: killed_in(trace), timeout_s=20, what="the end of the trace")
+        place.see(f"{nth}: killed in {told}")
+        assert call in told, "it died of something else"
     gateway.kill()
     gateway.start()
     fleet.publish(10)
@@ -64,7 +88,9 @@ def test_fault_03_sigterm_under_load_leaves_everything_in_order(place: Place) ->
     load.start()
     try:
         wait_until(lambda: place.figures()["brewair_readings_stored_total"] > 200, timeout_s=60, what="load")
+        began = time.monotonic()
         assert place.gateway.stop() == 0
+        place.see(f"ended {time.monotonic() - began:.1f} s after SIGTERM")
         assert place.gateway.events[-1]["event"] == "gateway_stopped"
         written = sum(segment.stat().st_size for segment in place.spool.glob("*.seg"))
         assert written - READ_BYTES <= int((place.spool / "stored").read_text()) <= written
@@ -96,7 +122,7 @@ def test_fault_24_a_second_gateway_of_one_name_stands_by_takes_over_and_doubles_
         place.wait_stored(fleet.sent)
         assert not any(one.said("client_id_taken_over") for one in (place.gateway, second))
         second.stop()
-        place.prove(running=False)
+        place.prove()
 
 
 def test_fault_24_two_gateways_of_one_name_and_two_databases_are_an_alarm(place: Place, tmp_path: Path) -> None:
@@ -151,7 +177,7 @@ def test_fault_24_a_shard_moves_to_another_gateway_while_machines_publish(open_p
             fleet.publish(20)
             fleet.publisher.flush()
             place.wait_stored(fleet.sent)
-            place.prove(running=False)
+            place.prove()
             assert not moved.said("client_id_taken_over")
 
 

@@ -86,12 +86,12 @@ to = "1:25:00"
 class Gateway:
     """A gateway that is closed and opened again at given moments of the scenario; the bus and the clock of the run."""
 
-    def __init__(self, folder: Path, scenario: Scenario, restarts: Sequence[timedelta]) -> None:
+    def __init__(self, folder: Path, scenario: Scenario, restarts: Sequence[timedelta], *, killed: bool) -> None:
         self._settings = load_settings({"BREWAIR_DATA_DIR": str(folder)})
         self._clock = ManualClock(scenario.start)
         self._due = [scenario.start + moment for moment in restarts]
         self.fleet = scenario.fleet()
-        self.restarted = 0
+        self.restarted, self._killed = 0, killed
         self.loop = Loop(self._settings, self._clock, through_broker=False)
         register(self.loop.sessions, scenario, self._clock.now())
         self._stack = ExitStack()
@@ -102,10 +102,19 @@ class Gateway:
         self.loop.sync(last_ts, now_ms)
         if self._due and self._clock.now() >= self._due[0]:
             del self._due[0]
-            self.loop.close()
+            self._end()
             self.loop = Loop(self._settings, self._clock, through_broker=False)
             self._bus = self.loop.attach(self.fleet, self._stack)
             self.restarted += 1
+
+    def _end(self) -> None:
+        """In good order, or as kill -9 would: what was only in memory is gone."""
+        if not self._killed:
+            self.loop.close()
+            return
+        self.loop.pipeline.spool.close()
+        self.loop.telemetry.close()
+        self.loop.engine.dispose()
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """To whichever gateway there is."""
@@ -124,11 +133,11 @@ class Gateway:
         return self.loop.sessions
 
 
-def played(folder: Path, restarts: Sequence[timedelta]) -> list[Any]:
+def played(folder: Path, restarts: Sequence[timedelta], *, killed: bool = False) -> list[Any]:
     """What was decided, on what evidence, and what the journal says of it."""
     (folder.parent / "scenario.toml").write_text(SCENARIO)
     scenario = load(str(folder.parent / "scenario.toml"))
-    gateway = Gateway(folder, scenario, restarts)
+    gateway = Gateway(folder, scenario, restarts, killed=killed)
     outcome = run(
         scenario,
         bus=gateway,
@@ -161,6 +170,7 @@ def test_fault_22_restarts_in_the_middle_of_test_runs_change_nothing(tmp_path: P
     moments = [timedelta(minutes=11), timedelta(minutes=22), timedelta(minutes=50), timedelta(minutes=58)]
     moments.append(decided_at - scenario.start - timedelta(seconds=10))
     assert played(tmp_path / "restarted", moments) == plain
+    assert played(tmp_path / "killed", moments, killed=True) == plain
 
 
 @pytest.mark.parametrize("restarts", [False, True])

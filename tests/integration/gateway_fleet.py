@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ class GatewayProcess:
         self._environment = {**clean, "BREWAIR_DATA_DIR": str(folder / "data"), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._connections_before = 0
+        self._peak_mib = 0.0
 
     @property
     def pid(self) -> int:
@@ -62,9 +64,14 @@ class GatewayProcess:
         return sum(line.get("event") == event for line in self.events)
 
     def peak_mib(self) -> float:
-        """The largest resident size of this run so far."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        """The largest resident size of all its lives so far."""
+        self._look_at_peak()
+        return self._peak_mib
+
+    def _look_at_peak(self) -> None:
+        with suppress(OSError, IndexError):  # it has ended by itself
+            status = Path(f"/proc/{self.pid}/status").read_text() if self._process is not None else ""
+            self._peak_mib = max(self._peak_mib, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
     def start(self, *wrapper: str) -> None:
         """Start it; ``wrapper`` is a program that runs it. Entering ``with`` has already started it."""
@@ -89,6 +96,7 @@ class GatewayProcess:
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """Until it ends by itself; returns its exit status."""
+        self._look_at_peak()
         assert self._process is not None
         process, self._process = self._process, None
         return process.wait(timeout_s)
@@ -101,6 +109,7 @@ class GatewayProcess:
         return self._end(signal.SIGTERM)
 
     def _end(self, by: signal.Signals) -> int:
+        self._look_at_peak()
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -124,11 +133,16 @@ class GatewayProcess:
             print(self.log_path.read_text(encoding="utf-8")[-6000:])
 
 
+Said = tuple[str, int, int, dict[str, Any]]
+"""(serial, ts, seq, values) of a sample as a machine said it."""
+
+
 class Publisher:
-    """Machines behind one QoS 1 connection; ``acked`` holds every sample whose PUBACK came."""
+    """Machines behind one QoS 1 connection; ``acked`` holds every sample whose PUBACK came, ``said`` all in their order."""
 
     def __init__(self, broker: Mosquitto, name: str) -> None:
         self.acked: set[Sample] = set()
+        self.said: list[Said] = []
         self._waiting: deque[tuple[int, list[Sample]]] = deque()
         self._pubacks: set[int] = set()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"fleet-{name}", clean_session=False)
@@ -164,6 +178,7 @@ class Publisher:
 
     def sample(self, serial: str, ts: int, seq: int, equipment_type: str = "soymilk", **values: Any) -> None:
         """One sample of one machine."""
+        self.said.append((serial, ts, seq, values))
         body = orjson.dumps({"ts": ts, "boot": "b", "seq": seq, **values})
         self.publish(wire.up(equipment_type, serial, "telemetry"), body, [(serial, ts)])
 
@@ -186,14 +201,16 @@ def stored(influxdb: InfluxDB, bucket: str, equipment_type: str = "soymilk") -> 
     return found
 
 
-def figures(address: str) -> dict[str, float]:
-    """Sums over all labels of what /metrics says now."""
+def figures(address: str, labels: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Sums over all labels of what /metrics says now; only of what has ``labels``, where they are given."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
+            if labels and not labels.items() <= sample.labels.items():
+                continue
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums
 

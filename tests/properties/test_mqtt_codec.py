@@ -18,12 +18,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from gateway.core.library import Frames, library
 from gateway.ingest import mqtt_codec as codec
 from gateway.ingest.mqtt_codec import Control, Decoder, Malformed, Packet, Publish
+from tests.servers import ServerMissingError, do_without
 
 LIMIT = 300
 HEADER = 5
-FUZZ_S = 60.0 if os.environ.get("BREWAIR_FULL") else 5.0
+FUZZ_S = 60.0 if os.environ.get("BREWAIR_FULL") or os.environ.get("BREWAIR_REQUIRE") else 5.0
+"""A minute where servers are required: in CI."""
 
 mids = st.integers(1, 0xFFFF)
 texts = st.text(st.characters(exclude_characters="\0+#", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -250,5 +253,37 @@ def test_fuzz() -> None:
         version = rng.choice((codec.V311, codec.V5))
         cuts = [rng.randrange(10_000) for _ in range(rng.randint(0, 12))]
         assert outcome(version, split(bytes(stream), cuts)) == outcome(version, [bytes(stream)])
+        rounds += 1
+    assert rounds > 100
+
+
+@pytest.mark.slow
+def test_fuzz_of_the_compiled_frames() -> None:
+    """However a stream is cut: the same messages and acknowledgements; it never takes more than it was given, nor does a
+    hostile length make it hold anything."""
+    if library() is None:
+        do_without("core", ServerMissingError("the compiled core was not built (Rust's cargo, then pip install again)"))
+    rng, deadline, rounds = random.Random(20261124), time.monotonic() + FUZZ_S, 0
+    seeds = [
+        codec.publish("a/b", bytes(50), b"\0\7"), codec.publish("t", bytes(1000)), codec.publish("z", b"", b"\0\1"),
+        b"\xd0\x00", b"\x30\xff\xff\xff\x7f\0\1t", b"\x32\x02\xff\xff", b"\x30\xff\xff\xff\xff\x01",
+    ]  # fmt: skip
+    while time.monotonic() < deadline:
+        stream = bytearray(b"".join(rng.choices(seeds, weights=[9, 9, 9, 1, 1, 1, 1], k=rng.randint(1, 8))))
+        for _ in range(rng.randint(0, 3)):
+            at = rng.randrange(len(stream) + 1)
+            stream[at : at + rng.randint(0, 4)] = rng.randbytes(rng.randint(0, 4))
+        frames = Frames(rng.choice((codec.V311, codec.V5)))
+        whole = frames.take(bytes(stream), 1)
+        assert whole.consumed <= len(stream)
+        assert len(whole.block) <= len(stream) + 64 * whole.messages
+        assert len(whole.acks) <= 4 * whole.messages
+        rest, block, acks = b"", b"", b""
+        for piece in split(bytes(stream), [rng.randrange(10_000) for _ in range(rng.randint(0, 12))]):
+            taken = frames.take(rest + piece, 1)
+            block, acks, rest = block + taken.block, acks + taken.acks, (rest + piece)[taken.consumed :]
+            if not taken.clean:
+                break
+        assert (block, acks) == (whole.block, whole.acks)
         rounds += 1
     assert rounds > 100
