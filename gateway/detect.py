@@ -63,6 +63,8 @@ class Effects:
     readings: list[Reading] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
+    given_up: int = 0
+    """Of ``held``, found at the commit: what the quarantine had no room for."""
 
 
 class Detection:
@@ -86,6 +88,8 @@ class Detection:
         """Objects that could be used."""
         self.quarantined: Counter[str] = Counter()
         self.rule_events: Counter[str] = Counter()
+        self.given_up = 0
+        """Objects that no quarantine had room for."""
         self._guard, self._at_the_door = guard, at_the_door
         self._leases, self._spool, self._decoder, self._sessions = leases, spool, decoder, sessions
         self._machines = machines
@@ -241,6 +245,7 @@ class Detection:
                 store.save_cursor(session, self._spool.id, self.position, now)
 
         self._commit(self._effects, now, keep)
+        self._give_up(self._effects.given_up)
         self._effects = Effects(self.position)
         self._machines.seen.clear()
         if moved:
@@ -284,6 +289,11 @@ class Detection:
         why = "the gateway died twice at this record"
         self._hold(position, message, Quarantined(Reason.INTERNAL, why, message.payload[:RAW_BYTES]))
         self._snapshot_at = self._time()
+
+    def _give_up(self, count: int) -> None:
+        if count and not self.given_up:
+            log.error("quarantine_full", cure="brewair quarantine list; drop, or replay")
+        self.given_up += count
 
     def _hold_damaged(self, position: int, span: bytes, chunk: Chunk) -> None:
         """What lies where there should be a record, for people: it was received about when what lies beside it was."""
@@ -366,7 +376,7 @@ class Detection:
 
     def _small(self, effects: Effects, now: datetime) -> Iterator[tuple[str, Effect]]:
         if effects.held:
-            yield "quarantine", partial(store.hold, held=effects.held)
+            yield "quarantine", partial(_hold_rows, effects=effects)
         for one in effects.replies:
             yield (
                 f"reply {one}",
@@ -374,6 +384,10 @@ class Detection:
                     store.command_answered, command_id=one.id, serial=one.serial, ok=one.ok, error=one.error, now=now
                 ),
             )
+
+
+def _hold_rows(session: Session, effects: Effects) -> None:
+    effects.given_up = store.hold(session, effects.held)
 
 
 def _row(number: int) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from domain import __version__
 from gateway.ingest.writer import DELAYS_S, Delays
-from gateway.samples import AHEAD_MS
+from gateway.samples import AHEAD_MS, OLDEST_MS
 
 if TYPE_CHECKING:
     from gateway.service import Gateway
@@ -35,13 +35,20 @@ COUNTERS: Mapping[str, tuple[str, Figure]] = {
         lambda g: g.receiver.counts.connections,
     ),
     "takeovers": ("Alarms that another client has our client id.", lambda g: g.receiver.counts.takeovers),
-    "dropped_qos0_messages": ("QoS 0 messages lost with a connection.", lambda g: g.receiver.counts.dropped_qos0),
+    "dropped_qos0_messages": (
+        "QoS 0 messages lost with a connection: paho's, our own receiver keeps what it has read.",
+        lambda g: g.receiver.counts.dropped_qos0,
+    ),
     "dropped_messages": (
         "Messages a full spool gave up (drop_oldest), in the life of its folder.",
         lambda g: g.dropped.counts.total(),
     ),
     "spool_torn_tails": ("Unfinished records cut off at the start.", lambda g: g.pipeline.spool.counts.torn),
     "spool_damaged_places": ("Damaged places skipped in the spool.", lambda g: g.pipeline.spool.damaged),
+    "quarantine_given_up": (
+        "Objects for which there was no room in quarantine (10,000 a machine).",
+        lambda g: g.pipeline.detection.given_up,
+    ),
     "records_left_out": ("Records at which the gateway died twice.", lambda g: g.pipeline.writer.left_out),
 }
 LABELLED: Mapping[str, tuple[str, str, Figures]] = {
@@ -95,6 +102,14 @@ GAUGES: Mapping[str, tuple[str, Figure]] = {
     "device_clocks_ahead": (
         "Machines whose clock is further ahead than is believed.",
         lambda g: sum(skew_ms < -AHEAD_MS for skew_ms in list(g.pipeline.machines.skew_ms.values())),
+    ),
+    "device_clocks_behind": (
+        "Machines whose clock is further behind than is believed (1970, say).",
+        lambda g: sum(skew_ms > OLDEST_MS for skew_ms in list(g.pipeline.machines.skew_ms.values())),
+    ),
+    "unclaimed_machines": (
+        "Machines that speak and that nobody has registered; what they say is held.",
+        lambda g: g.pipeline.unclaimed,
     ),
     "shards": ("Shards that this gateway works; 0 while another one has them.", lambda g: len(g.pipeline.leases.held)),
     "machines": ("Registered machines of this gateway's shards.", lambda g: len(g.pipeline.registry.units)),

@@ -87,7 +87,7 @@ class Pipeline:
         self.listening_since: datetime | None = None
         self.registry = Registry()
         self.machines = Machines(compiled=compiled)
-        self.accepted = self.refused_points = 0
+        self.accepted = self.refused_points = self.unclaimed = 0
         self._sessions, self._clock, self._publish = sessions, clock, publish
         self._zone, self._shards, self._keep = zone, shards, timedelta(seconds=keep_s)
         self._for_rules = Decoder(ADAPTERS.values(), self.registry, known_only=True, refresh=self._look_again)
@@ -203,6 +203,7 @@ class Pipeline:
             arrived = registry.units.keys() - self.registry.units.keys() if self._loaded else ()
             dumps = sql.detector_dumps(session, arrived)
             claimed = strangers.at_the_door(session)
+            self.unclaimed = strangers.waiting(session)
         if registry.units == self.registry.units:  # who asks whether something has changed need not look at each
             registry = replace(registry, units=self.registry.units, bound=self.registry.bound)
         self.registry = registry

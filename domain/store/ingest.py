@@ -175,9 +175,10 @@ def _write(session: Session, table: type[Any], rows: Sequence[dict[str, Any]], p
         session.connection().execute(insert(given), inserts)
 
 
-def hold(session: Session, held: Sequence[Held]) -> None:
+def hold(session: Session, held: Sequence[Held]) -> int:
     """Put things into quarantine, each once for ever; of a machine's poison no more than ``HELD_PER_SERIAL``, and of what
-    strangers say as much as ``strangers`` keeps."""
+    strangers say as much as ``strangers`` keeps. Returns how much poison there was no room for: it is given up."""
+    given_up = 0
     positions = sorted({one.position for one in held})
     known: set[tuple[str, int]] = set()
     for start in range(0, len(positions), AT_ONCE):
@@ -199,6 +200,7 @@ def hold(session: Session, held: Sequence[Held]) -> None:
             if who is None:
                 continue
         elif room[one.serial] <= 0:
+            given_up += 1
             continue
         else:
             room[one.serial] -= 1
@@ -217,6 +219,7 @@ def hold(session: Session, held: Sequence[Held]) -> None:
                 stranger_id=None if who is None else who.id,
             )
         )
+    return given_up
 
 
 def _room(session: Session, serials: set[str | None]) -> dict[str | None, int]:

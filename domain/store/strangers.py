@@ -150,6 +150,11 @@ def released(row: StrangerRow, message: QuarantineRow, *, dropped: bool) -> None
     row.dismissed += dropped
 
 
+def waiting(session: Session) -> int:
+    """How many machines speak that nobody has registered or dismissed."""
+    return session.scalar(select(func.count()).where(StrangerRow.state == WAITING)) or 0
+
+
 def at_the_door(session: Session) -> frozenset[str]:
     """Serials of the registered machines of which something is still held."""
     return frozenset(

@@ -215,6 +215,33 @@ def fires(rule: dict[str, str], before: Scrape, now: Scrape) -> bool:
     return any({">": one > float(limit), "<": one < float(limit), "==": one == float(limit)}[relation] for one in grown)
 
 
+STEP_S = 15
+SPAN_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def states(rule: dict[str, str], scrapes: list[Scrape]) -> list[str]:
+    """What Prometheus says of a rule at each scrape, ``STEP_S`` apart: pending while its expression holds, firing once it has
+    held for ``for``, and inactive as soon as it does not. ``increase`` looks back at what was there when the trouble began."""
+    lasts_s = int(rule["for"][:-1]) * SPAN_S[rule["for"][-1]]
+    said: list[str] = []
+    held_s = -STEP_S
+    for now in scrapes:
+        held_s = held_s + STEP_S if fires(rule, scrapes[0], now) else -STEP_S
+        said.append("inactive" if held_s < 0 else "firing" if held_s >= lasts_s else "pending")
+    return said
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_waits_as_long_as_it_says_and_ends_with_its_trouble(gateway: Gateway, rule: dict[str, str]) -> None:
+    healthy = scrape(gateway) | WELL
+    broken = healthy | BREAKS[rule["alert"]]
+    steps = int(rule["for"][:-1]) * SPAN_S[rule["for"][-1]] // STEP_S
+    said = states(rule, [healthy, *[broken] * (steps + 2), healthy])
+    assert said == ["inactive", *["pending"] * steps, "firing", "firing", "inactive"]
+    if steps:
+        assert "firing" not in states(rule, [healthy, *[broken] * steps, healthy, *[broken] * steps]), "it flickers"
+
+
 def test_every_alert_says_what_to_do() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
@@ -241,6 +268,9 @@ BREAKS: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {
     "BrewairSpoolDamaged": {("brewair_spool_damaged_places_total", ()): 1},
     "BrewairPoison": {("brewair_quarantined_total", (("reason", "unwritable"),)): 101},
     "BrewairDeviceClockAhead": {("brewair_device_clocks_ahead", ()): 1},
+    "BrewairDeviceClockBehind": {("brewair_device_clocks_behind", ()): 1},
+    "BrewairUnclaimed": {("brewair_unclaimed_machines", ()): 1},
+    "BrewairQuarantineFull": {("brewair_quarantine_given_up_total", ()): 1},
     "BrewairReconnecting": {("brewair_broker_connections_total", ()): 6},
 }
 WELL: Scrape = {("brewair_connected", ()): 1, ("brewair_shards", ()): 16}

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from domain import wire
 from domain.clock import from_ms
@@ -287,6 +288,18 @@ def test_a_verdict_dated_as_the_last_tick_or_before_it_closes_the_open_episodes(
     with plant.sessions.read() as session:
         (finding,) = session.scalars(select(FindingRow))
     assert finding.cleared_at_ms == T0 + verified_s * 1000
+
+
+def test_poison_beyond_what_the_quarantine_keeps_of_a_machine_is_counted_and_said(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "HELD_PER_SERIAL", 3)
+    with capture_logs() as logs:
+        for at_s in range(5):
+            plant.send("SM-1", "telemetry", b"{broken", recv_ms=T0 + at_s)
+        plant.tick(10)
+    assert (len(plant.held()), plant.pipeline.detection.given_up) == (3, 2)
+    assert [line["event"] for line in logs].count("quarantine_full") == 1
 
 
 def test_keys_that_no_channel_has_are_counted_and_the_rest_is_used(plant: Plant) -> None:
