@@ -53,7 +53,9 @@ def send_due(
 ) -> int:
     """Publish what is due and note it; returns how much was sent.
 
-    Published first, noted after: a crash between the two sends a command twice, which changes nothing. While the broker is
+    Handed to the connection's thread first, noted after. A crash between the two may send a command twice, which changes
+    nothing. A gateway that ends after the note loses what the broker does not have yet: such a command, like one that the
+    broker refuses, shows as unanswered once it has expired, or as done where its machine never answers. While the broker is
     away the commands wait in the outbox until they expire.
     """
     with sessions.read() as session:

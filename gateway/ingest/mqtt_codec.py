@@ -77,6 +77,11 @@ class Ack(msgspec.Struct, frozen=True):
     mid: bytes
     codes: bytes = b""
 
+    @property
+    def code(self) -> int:
+        """Of a packet with at most one code; 0 (success) where it is left out."""
+        return self.codes[0] if self.codes else 0
+
 
 class Control(msgspec.Struct, frozen=True):
     """Any other packet: what clients send (CONNECT, SUBSCRIBE, …), PINGRESP, DISCONNECT, AUTH; its body as it came."""

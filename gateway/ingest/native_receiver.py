@@ -284,9 +284,10 @@ class NativeReceiver:
             self._tell("subscriptions_not_kept", why=str(error))
 
     def _tell(self, event: str, **details: Any) -> None:
-        """One line per change of state, not one per attempt."""
+        """One line per change of state, not one per attempt; a refused command is no state: each is said."""
         if event != self._told:
-            self._told = event
+            if event != "command_refused":
+                self._told = event
             self.counts.note(event)
             say = getattr(log, LEVELS.get(event, "warning"))
             say(event, host=self._host, port=self._port, **details)

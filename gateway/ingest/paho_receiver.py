@@ -66,6 +66,7 @@ class PahoReceiver:
         self._subscribed = False
         self._attempts = 0
         self._next_attempt = 0.0
+        self._retry_subscription: float | None = None
         self._told = ""
         self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._client = self._make_client(settings, client_id)
@@ -80,7 +81,7 @@ class PahoReceiver:
         deadline = self._time() + timeout_s
         if not self._alive(timeout_s):
             return Batch()
-        self._send_outgoing()
+        self._send_due()
         while len(self._arrived) < BATCH_MESSAGES and self._bytes < BATCH_BYTES:
             patience = 0.0 if self._arrived else max(0.0, deadline - self._time())
             if not self._pump(patience):
@@ -104,7 +105,7 @@ class PahoReceiver:
         """Send pings and commands. What the broker sends meanwhile waits here, never more than it sends ahead: paho gives up a
         connection whose ping it has not read the answer to."""
         if self._alive(timeout_s):
-            self._send_outgoing()
+            self._send_due()
             self._client.loop_write()
             self._pump(0.0)
 
@@ -177,7 +178,10 @@ class PahoReceiver:
         client.loop_misc()
         return bool(readable or pending or writable)
 
-    def _send_outgoing(self) -> None:
+    def _send_due(self) -> None:
+        """Another attempt to subscribe, and commands."""
+        if self._retry_subscription is not None and self._time() >= self._retry_subscription:
+            self._subscribe()
         while self._subscribed:
             try:
                 topic, payload = self._outgoing.get_nowait()
@@ -194,7 +198,7 @@ class PahoReceiver:
     def _new_epoch(self) -> None:
         """What was received on the old connection and not handed out comes again on the new one."""
         self._epoch += 1
-        self._subscribed = False
+        self._subscribed, self._retry_subscription = False, None
         self.counts.dropped_qos0 += len(self._arrived) - len(self._to_ack)
         self._arrived, self._to_ack, self._bytes = [], [], 0
 
@@ -208,12 +212,19 @@ class PahoReceiver:
         stale = set(self._remembered()) - set(self._filters) if flags.session_present else set()
         if stale:
             client.unsubscribe(sorted(stale))
-        client.subscribe([(one, 1) for one in self._filters])
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        self._retry_subscription = None
+        self._client.subscribe([(one, 1) for one in self._filters])
 
     def _on_subscribe(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
-        refused = [one for one, reason in zip(self._filters, reasons, strict=False) if reason.is_failure]
-        if refused:
-            self._tell("subscription_refused", filters=refused)
+        answers = list(zip(self._filters, reasons, strict=False))
+        refused = [one for one, reason in answers if reason.is_failure]
+        weak = [one for one, reason in answers if reason.value == 0]  # QoS 0: nothing to acknowledge
+        if refused or weak:
+            self._tell("subscription_refused" if refused else "subscription_weakened", filters=refused or weak)
+            self._retry_subscription = self._time() + KEEPALIVE_S
             return
         try:
             self._memory.write_text("\n".join(self._filters))

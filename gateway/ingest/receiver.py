@@ -93,7 +93,7 @@ class Receiver(Protocol):
         ...
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send a command (QoS 1). Raises UnavailableError while the broker is away."""
+        """Queue a command (QoS 1), in memory only. Raises UnavailableError while the broker is away."""
         ...
 
     def close(self) -> None:

@@ -21,16 +21,17 @@ SILENCE = 1.5
 ANSWER_S = 10.0
 """How long a broker may take to answer CONNECT."""
 COMMANDS_AT_ONCE = 100
-"""Commands on the way without PUBACK; more wait here."""
+"""Commands on the way without PUBACK; more wait here. A broker of MQTT 5 may grant fewer (Receive Maximum)."""
 
 REFUSALS: Mapping[int, str] = {
     1: "Unsupported protocol version", 2: "Client identifier not valid", 3: "Server unavailable",
     4: "Bad user name or password", 5: "Not authorized",
+    0x80: "Unspecified error", 0x83: "Implementation specific error",
     0x84: "Unsupported protocol version", 0x85: "Client identifier not valid", 0x86: "Bad user name or password",
-    0x87: "Not authorized", 0x88: "Server unavailable", 0x89: "Server busy", 0x8A: "Banned", 0x97: "Quota exceeded",
-    0x9F: "Connection rate exceeded",
+    0x87: "Not authorized", 0x88: "Server unavailable", 0x89: "Server busy", 0x8A: "Banned",
+    0x90: "Topic Name invalid", 0x97: "Quota exceeded", 0x99: "Payload format invalid", 0x9F: "Connection rate exceeded",
 }  # fmt: skip
-"""CONNACK codes of 3.1.1 (section 3.2.2.3) and of 5 (from 0x80 on, section 3.2.2.2)."""
+"""Codes of CONNACK in 3.1.1 (section 3.2.2.3), and of CONNACK and PUBACK in 5 (from 0x80 on, sections 3.2.2.2, 3.4.2.1)."""
 TAKEN_OVER = 0x8E
 
 Tell = Callable[..., None]
@@ -81,6 +82,8 @@ class Session:
         self._subscribing: dict[bytes, int] = {}
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._on_the_way: dict[bytes, tuple[str, bytes]] = {}
+        self._to_repeat: dict[bytes, tuple[str, bytes]] = {}
+        self._window = COMMANDS_AT_ONCE
 
     # --- the life of a connection
 
@@ -177,10 +180,7 @@ class Session:
 
     def take(self, now: float) -> bytes:
         """Everything to send now, in order."""
-        while self._waiting and self.subscribed and len(self._on_the_way) < COMMANDS_AT_ONCE:
-            mid = self._fresh_id()
-            self._on_the_way[mid] = command = self._waiting.popleft()
-            self._out.append(codec.publish(*command, mid, version=self._terms.version))
+        self._send_commands()
         if not self._out:
             return b""
         self._sent = now
@@ -193,12 +193,25 @@ class Session:
             self._out.append(pubacks)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send a command at QoS 1; it is repeated on the next connection until the broker has it."""
+        """Send a command at QoS 1; it is repeated on the next connection until the broker has it or refuses it."""
         self._waiting.append((topic, payload))
 
     def farewell(self) -> None:
         """Leave in good order; the broker keeps the session."""
         self._out.append(codec.BYE)
+
+    def _send_commands(self) -> None:
+        """As many as the broker grants: first those it may not have of the last connection, then new ones."""
+        while self._accepted and len(self._on_the_way) < self._window:
+            if repeated := bool(self._to_repeat):
+                mid = next(iter(self._to_repeat))
+                command = self._to_repeat.pop(mid)
+            elif self._waiting and self.subscribed:
+                mid, command = self._fresh_id(), self._waiting.popleft()
+            else:
+                break
+            self._on_the_way[mid] = command
+            self._out.append(codec.publish(*command, mid, repeated=repeated, version=self._terms.version))
 
     # --- what comes
 
@@ -228,8 +241,9 @@ class Session:
             self._subscribing[mid] = codec.UNSUBACK
             self._out.append(codec.unsubscribe(mid, stale, version=self._terms.version))
         self.known = [*self._terms.filters, *stale]
-        for mid, command in self._on_the_way.items():
-            self._out.append(codec.publish(*command, mid, repeated=True, version=self._terms.version))
+        self._window = min(COMMANDS_AT_ONCE, int(answer.properties.get(codec.RECEIVE_MAXIMUM, 0)) or COMMANDS_AT_ONCE)
+        self._on_the_way, self._to_repeat = {}, self._on_the_way | self._to_repeat
+        self._send_commands()
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -240,13 +254,17 @@ class Session:
 
     def _acknowledged(self, ack: Ack, now: float) -> None:
         if ack.kind == codec.PUBACK:
-            self._on_the_way.pop(ack.mid, None)
+            command = self._on_the_way.pop(ack.mid, None)
+            if command is not None and ack.code >= 0x80:
+                self._tell("command_refused", topic=command[0], why=REFUSALS.get(ack.code, f"code {ack.code}"))
             return
         if self._subscribing.pop(ack.mid, None) != ack.kind:
             raise Lost("the broker acknowledges what was not asked")
-        refused = [one for one, code in zip(self._terms.filters, ack.codes, strict=False) if code >= 0x80]
-        if ack.kind == codec.SUBACK and refused:
-            self._tell("subscription_refused", filters=refused)
+        answers = list(zip(self._terms.filters, ack.codes, strict=False)) if ack.kind == codec.SUBACK else []
+        refused = [one for one, code in answers if code >= 0x80]
+        weak = [one for one, code in answers if code == 0]  # at QoS 0 nothing can be held back until it is durable
+        if refused or weak:
+            self._tell("subscription_refused" if refused else "subscription_weakened", filters=refused or weak)
             self._retry_subscription = now + self._keepalive_s
         elif not self._subscribing and self._retry_subscription is None:
             self.known = list(self._terms.filters)
@@ -258,5 +276,5 @@ class Session:
         while True:
             self._last_id = self._last_id % 0xFFFF + 1
             mid = self._last_id.to_bytes(2, "big")
-            if mid not in self._on_the_way and mid not in self._subscribing:
+            if all(mid not in taken for taken in (self._on_the_way, self._to_repeat, self._subscribing)):
                 return mid

@@ -474,15 +474,24 @@ def test_nonsense_ends_the_connection_and_another_one_is_made(rig311: Rig, fake:
     assert fake.connections == 2
 
 
-def test_a_refused_subscription_is_said_and_is_no_connection(rig311: Rig, fake: FakeBroker) -> None:
-    fake.answers[codec.SUBSCRIBE] = b"\x90\x03\x00\x01\x80"
+@pytest.mark.parametrize(("code", "event"), [(0x80, "subscription_refused"), (0, "subscription_weakened")])
+def test_a_subscription_without_qos_1_is_said_is_no_connection_and_tried_again(
+    rig311: Rig, fake: FakeBroker, monkeypatch: pytest.MonkeyPatch, code: int, event: str
+) -> None:
+    fake.answers[codec.SUBSCRIBE] = b"\x90\x03\x00\x01" + bytes((code,))
     with capture_logs() as logs:
         receiver = rig311.make(fake.url)
         wait_until(
-            lambda: (receiver.receive(0.05), any(line["event"] == "subscription_refused" for line in logs))[1],
+            lambda: (receiver.receive(0.05), any(line["event"] == event for line in logs))[1],
             what="a word about it",
         )
     assert not receiver.connected
+    del fake.answers[codec.SUBSCRIBE]
+    receiver.receive(0.05)
+    assert not receiver.connected, "not at once"
+    monkeypatch.setattr(receiver, "_time", lambda: SystemClock().monotonic() + 30.0)
+    rig311.connect(receiver)
+    assert fake.connections == 1
 
 
 # --- what only our own can

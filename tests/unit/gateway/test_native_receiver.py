@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.clock import SystemClock
 from domain.settings import load
@@ -93,3 +94,18 @@ def test_every_message_of_a_batch_is_acknowledged_and_nothing_waits_when_idle(tm
         assert counted.waits == []
         one.close()
     assert [mid for _, mid in broker.acknowledged] == [n.to_bytes(2, "big") for n in range(1, 51)]
+
+
+def test_every_refused_command_is_said_and_the_connection_stands(tmp_path: Path) -> None:
+    one = receiver(tmp_path, "mqtt://127.0.0.1:9?version=5")
+    with capture_logs() as logs:
+        for event, details in (
+            ("broker_connected", {}),
+            ("command_refused", {"topic": "t", "why": "Not authorized"}),
+            ("command_refused", {"topic": "t", "why": "Not authorized"}),
+            ("broker_connected", {}),
+        ):
+            one._tell(event, **details)
+    assert [line["event"] for line in logs] == ["broker_connected", "command_refused", "command_refused"]
+    assert logs[1]["log_level"] == "warning"
+    assert one.counts.connections == 1

@@ -441,6 +441,37 @@ def test_a_command_waits_for_the_broker_until_it_expires(plant: Plant) -> None:
     assert (command(plant, number).ok, command(plant, number).error) == (False, "expired")
 
 
+def test_a_crash_before_a_command_is_noted_sends_it_again(plant: Plant) -> None:
+    def crash(topic: str, payload: bytes) -> None:
+        plant.published.append((topic, payload))
+        raise MemoryError
+
+    publish, plant.publish = plant.publish, crash
+    with plant.sessions.command() as session:
+        number = device_commands.queue(session, "SM-1", "stop", {}, START).id
+    with pytest.raises(MemoryError):
+        plant.tick(1)
+    assert command(plant, number).sent_at is None
+    plant.publish = publish
+    plant.crash()
+    plant.tick(2)
+    first, second = plant.published
+    assert first == second
+    assert command(plant, number).sent_at is not None
+
+
+def test_a_command_lost_in_a_crash_after_it_was_noted_shows_as_unanswered(plant: Plant) -> None:
+    with plant.sessions.command() as session:
+        number = device_commands.queue(session, "SM-1", "stop", {}, START).id
+    plant.tick(1)
+    plant.published.clear()  # it was only handed over
+    plant.crash()
+    plant.tick(2)
+    assert plant.published == []
+    plant.tick(601)
+    assert (command(plant, number).ok, command(plant, number).error) == (False, "unanswered")
+
+
 def test_a_foreign_machine_gets_its_own_words_and_is_told_to_go_back(plant: Plant) -> None:
     register(plant.sessions, "PLUG-1", binding_convention="tasmota", binding_topic="kitchen", model="SMM-10")
     plant.pipeline.refresh_registry()

@@ -188,14 +188,25 @@ def test_a_refusal_says_why(code: int, why: str) -> None:
     assert why in details["why"]
 
 
-def test_a_refused_subscription_is_tried_again_after_a_keepalive() -> None:
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (b"\x01\x80", ("subscription_refused", {"filters": ["b"]})),
+        (b"\x01\x00", ("subscription_weakened", {"filters": ["b"]})),
+        (b"\x80\x00", ("subscription_refused", {"filters": ["a/#"]})),
+    ],
+)
+def test_a_subscription_that_is_refused_or_weakened_is_tried_again_after_a_keepalive(
+    codes: bytes, said: tuple[str, dict[str, Any]]
+) -> None:
     line = Line("a/#", "b")
     line.session.opened(0.0)
     line.take(0.0)
     line.session.received(YES, 0.0)
     line.session.take(0.0)
-    line.session.received(b"\x90\x04\x00\x01\x01\x80", 1.0)
-    assert line.said == [("subscription_refused", {"filters": ["b"]})]
+    line.session.received(b"\x90\x04\x00\x01" + codes, 1.0)
+    assert line.said == [said]
+    assert not line.session.subscribed
     line.sent = Decoder()
     line.session.turn(30.9)
     assert kinds(line.take(30.9)) == [codec.PINGREQ]
@@ -243,6 +254,75 @@ def test_not_more_than_a_hundred_commands_are_on_the_way() -> None:
     assert len(first) == 100
     line.session.received(codec.pubacks([packet.mid for packet in first if isinstance(packet, Publish)]), 0.0)
     assert len(line.take(0.0)) == 100
+
+
+def granting(window: int) -> bytes:
+    """A CONNACK of MQTT 5 with a Receive Maximum."""
+    return b"\x20\x06\x01\x00\x03\x21" + window.to_bytes(2, "big")
+
+
+def commands(packets: list[Packet]) -> list[tuple[bytes, bytes, bool]]:
+    return [(packet.payload, packet.mid, packet.repeated) for packet in packets if isinstance(packet, Publish)]
+
+
+@pytest.mark.parametrize(("granted", "at_once"), [(1, 1), (99, 99), (65_535, 100), (0, 100)])
+def test_a_broker_may_grant_fewer_commands_on_the_way(granted: int, at_once: int) -> None:
+    line = Line(version=codec.V5)
+    line.up(0.0, granting(granted))
+    for _ in range(150):
+        line.session.publish("t", b"")
+    first = commands(line.take(0.0))
+    assert len(first) == at_once
+    line.session.received(codec.pubacks([first[0][1]]), 0.0)
+    assert len(commands(line.take(0.0))) == 1
+
+
+def test_repeated_commands_keep_to_the_grant_of_the_new_connection_and_come_before_new_ones() -> None:
+    line = Line(version=codec.V5)
+    line.up(0.0, granting(5))
+    for number in range(6):
+        line.session.publish("t", str(number).encode())
+    ids = [mid for _, mid, _ in commands(line.take(0.0))]
+    assert len(ids) == 5
+    for first, now in ((0, 1.0), (1, 2.0)):
+        line.session.ended(Lost("gone"), now)
+        line.session.opened(now)
+        assert kinds(line.take(now)) == [codec.CONNECT]
+        line.sent = Decoder(codec.V5)
+        line.session.received(granting(2), now)
+        packets = line.take(now)
+        assert commands(packets) == [(b"%d" % n, ids[n], True) for n in (first, first + 1)]
+        (subscribe,) = [packet for packet in packets if isinstance(packet, Control)]
+        line.session.received(line.grant(subscribe), now)
+        assert line.take(now) == []
+        line.session.received(codec.pubacks([ids[first]]), now)
+    fresh = {line.session._fresh_id() for _ in range(0x10000)}
+    assert fresh.isdisjoint(ids[2:]), "an id that waits to be repeated is taken"
+    line.session.received(codec.pubacks([ids[2]]), 2.0)
+    assert commands(line.take(2.0)) == [(b"3", ids[3], True), (b"4", ids[4], True)]
+    line.session.received(codec.pubacks([ids[3]]), 2.0)
+    (new,) = commands(line.take(2.0))
+    assert (new[0], new[2]) == (b"5", False)
+
+
+def test_a_command_that_the_broker_refuses_is_told_and_not_repeated() -> None:
+    line = Line(version=codec.V5)
+    line.up(0.0, granting(2))
+    for topic in ("forbidden", "nobody/there", "next"):
+        line.session.publish(topic, b"")
+    (_, refused, _), (_, unheard, _) = commands(line.take(0.0))
+    no, nobody = b"\x40\x03" + refused + b"\x87", b"\x40\x03" + unheard + b"\x10"
+    line.session.received(no + nobody + no, 0.0)
+    assert line.said[1:] == [("command_refused", {"topic": "forbidden", "why": "Not authorized"})]
+    (last,) = commands(line.take(0.0))
+    line.session.received(b"\x40\x04" + last[1] + b"\xff\x00", 0.0)
+    assert line.said[2:] == [("command_refused", {"topic": "next", "why": "code 255"})]
+    line.session.ended(Lost("gone"), 1.0)
+    line.session.opened(2.0)
+    line.session.take(2.0)
+    line.session.received(granting(2), 2.0)
+    line.sent = Decoder(codec.V5)
+    assert commands(line.take(2.0)) == []
 
 
 def closed(line: Line, now: float) -> None:
