@@ -8,6 +8,7 @@ Whatever is away (broker, SQL, telemetry store, disk space) is waited for, with 
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -246,6 +247,9 @@ class Gateway:
                 if last_round >= next_tick:
                     next_tick = last_round + TICK_EVERY_S
                     self.pipeline.tick(self._clock.now())
+                    gc.collect(
+                        1
+                    )  # SQLAlchemy leaves cycles; left to itself the collector would let half an hour of them gather
             if not sql.well:
                 self._stop.wait(sql.pause_s)
                 last_round = self._time()
