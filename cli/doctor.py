@@ -289,7 +289,7 @@ def _queues(settings: Settings) -> str:
         )
     if dropped_messages:
         raise Doubt(f"the broker has dropped {dropped_messages} messages since its start", cure)
-    return "the broker has dropped nothing since its start"
+    return "the broker has dropped nothing of late"
 
 
 def _probe(settings: Settings) -> BrokerProbe:

@@ -150,6 +150,7 @@ class Detection:
             self._fold_here(begin + at, body_at(buffer, at), done)
             if nth % AT_ONCE == 0:
                 self._machines.settle()
+                self._leases.keep()
         self._machines.settle()
         self._guard.leave(begin + len(buffer))
         self.decoded += folded.samples
@@ -204,7 +205,7 @@ class Detection:
     def silence(self, now: datetime, listening_since: datetime | None) -> None:
         """Let the rules notice who is silent; not while there is a backlog."""
         if self.caught_up:
-            self._found(self._machines.silent(now, listening_since))
+            self._found(self._machines.silent(now, listening_since, between=self._leases.keep))
 
     def rearm(self, since: datetime) -> None:
         """Close the episodes of machines whose repair was verified after ``since``, once for each of their verdicts."""
@@ -225,6 +226,7 @@ class Detection:
             some = Effects(self.position, findings=self._effects.findings[:AT_ONCE])
             self._commit(some, now, self._leases.check)
             del self._effects.findings[:AT_ONCE]
+            self._leases.keep()
         snapshot = snapshot or self._time() >= self._snapshot_at
         moved = snapshot and (self.position != self.committed or self._machines.changed)
         self._machines.listen()

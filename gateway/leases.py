@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from domain.errors import ConflictError, TakenError
+from domain.clock import SystemClock
+from domain.errors import ConflictError, TakenError, UnavailableError
 from domain.store import leases as store
 from domain.store.session import Sessions
 
@@ -25,6 +26,7 @@ class Leases:
         self.held: frozenset[int] = frozenset()
         self._sessions, self._shards, self._holder, self._gateway = sessions, shards, holder, gateway
         self._taken_at: datetime | None = None
+        self._time, self._taken_s = SystemClock().monotonic, 0.0
 
     def take(self, now: datetime, span: timedelta = store.LEASE) -> str | None:
         """Take or renew them all for ``span``; the name of the gateway that has one of them, if that cannot be.
@@ -40,7 +42,7 @@ class Leases:
             return UNKNOWN
         if other is not None:
             return other.gateway
-        self.held, self._taken_at = self._shards, now
+        self.held, self._taken_at, self._taken_s = self._shards, now, self._time()
         return None
 
     def renew(self, now: datetime) -> None:
@@ -50,6 +52,18 @@ class Leases:
         other = self.take(now)
         if other is not None:
             raise _taken(other)
+
+    def keep(self) -> None:
+        """Renew them in the middle of long work, which has no newer ``now``: by the time that has passed. While SQL is away they
+        are not. Raises TakenError."""
+        if self._taken_at is None:
+            return
+        try:
+            self.renew(self._taken_at + timedelta(seconds=self._time() - self._taken_s))
+        except TakenError:
+            raise
+        except UnavailableError:
+            return  # whoever does the work must not lose half of it; its commit will say so
 
     def check(self, session: Session) -> None:
         """Prove inside a transaction that they are ours until it ends. Raises TakenError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -212,8 +212,11 @@ class Machines:
         elif not news.online and not (news.retained and news.serial in self._heard_ms):
             self.seen.setdefault(news.serial, Seen()).online = False
 
-    def silent(self, now: datetime, listening_since: datetime | None) -> list[Finding]:
-        """Who has been silent too long (R01). Silence before ``listening_since`` is our own and proves nothing."""
+    def silent(
+        self, now: datetime, listening_since: datetime | None, between: Callable[[], None] = lambda: None
+    ) -> list[Finding]:
+        """Who has been silent too long (R01). Silence before ``listening_since`` is our own and proves nothing. ``between`` is
+        called now and then where many are: ten thousand take half a minute."""
         now_ms = to_ms(now)
         for serial in self._asleep - self._homes.keys():
             self._detector(serial)
@@ -232,6 +235,7 @@ class Machines:
         for nth, serial in enumerate(suspects, start=1):
             if nth % BORROWED == 0:
                 self.settle()
+                between()
             if listening_since is not None:
                 listened_ms = now_ms - to_ms(listening_since)
                 if listened_ms < _patience_ms(rhythms[serial][1]) + RAISE_MS:

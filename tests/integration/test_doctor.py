@@ -111,6 +111,16 @@ def test_all_is_well_and_says_what_was_looked_at(doctor: Doctor) -> None:
     assert "InfluxDB" in checks["clocks"].found
 
 
+def test_a_broker_that_has_dropped_nothing_for_so_long_that_it_no_longer_says_so(doctor: Doctor) -> None:
+    doctor.monkeypatch.setattr("cli.doctor_broker.DROPPED", "$SYS/broker/never/told")
+    _, checks = doctor()
+    assert "dropped nothing" in checks["queues of the broker"].found
+    doctor.monkeypatch.setattr("cli.doctor_broker.UPTIME", "$SYS/broker/never/told")
+    doctor.monkeypatch.setattr("cli.doctor_broker.BACK_S", 0.2)
+    _, checks = doctor()
+    assert "cannot be read" in checks["queues of the broker"].found
+
+
 def test_people_read_the_same(doctor: Doctor, tmp_path: Path) -> None:
     for name, value in doctor.given.items():
         doctor.monkeypatch.setenv(name, value)

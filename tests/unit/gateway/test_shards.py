@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -19,7 +20,7 @@ from cli.main import main
 from domain import wire
 from domain.clock import ManualClock, SystemClock
 from domain.desk import device_commands
-from domain.errors import SettingsError, TakenError
+from domain.errors import SettingsError, TakenError, UnavailableError
 from domain.settings import load
 from domain.store import ingest as store
 from domain.store.ingest import Machine
@@ -304,6 +305,31 @@ def test_who_was_away_too_long_commits_nothing_more(
         first.check(session)
     with pytest.raises(TakenError, match="gw-b"):
         first.renew(late)
+
+
+def sql_is_away() -> NoReturn:
+    raise UnavailableError("SQL is away")
+
+
+def test_long_work_keeps_the_shards_by_the_time_that_passes_and_loses_nothing_while_sql_is_away(
+    sessions: Sessions, lease: Callable[[str, frozenset[int]], Leases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other, passed_s = lease("a", ZERO), lease("b", ZERO), [0.0]
+    monkeypatch.setattr(mine, "_time", lambda: passed_s[-1])
+    mine.keep()
+    assert mine.held == frozenset(), "what was never taken is not taken by the way"
+    assert mine.take(START) is None
+    for seconds in (5.0, 15.0, 25.0, 35.0):
+        passed_s.append(seconds)
+        mine.keep()
+    assert other.take(START + timedelta(seconds=40)) == "gw-a"
+    with monkeypatch.context() as away:
+        away.setattr(sessions, "command", sql_is_away)
+        passed_s.append(60.0)
+        mine.keep()
+    assert other.take(START + timedelta(seconds=70)) is None
+    with pytest.raises(TakenError):
+        mine.keep()
 
 
 def test_what_a_gateway_folded_after_its_shards_were_taken_is_not_committed(tmp_path: Path, sessions: Sessions) -> None:
