@@ -75,7 +75,8 @@ class BrokerProbe:
     def dropped(self) -> int | None:
         """Messages that the broker says it dropped; None where it tells nothing of itself.
 
-        mosquitto keeps a figure for a minute after it changed: one that is not there, beside the uptime, which always is, did not.
+        mosquitto keeps a figure for a minute after it changed: one that is not there, beside the uptime, which always is,
+        did not.
         """
         if not (self._subscribed(DROPPED) and self._subscribed(UPTIME)):
             return None
